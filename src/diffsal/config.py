@@ -1,0 +1,141 @@
+"""The settings of a network and of sampling: frozen dataclasses that validate themselves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+CLIP_FRAMES = 16  # frames in a window
+TARGET_FRAME = CLIP_FRAMES // 2  # the window's map belongs to this frame (0-based)
+
+VideoEncoderName = Literal["mvit_v2_s", "s3d", "resnet3d_50", "i3d", "mobilenet_v2", "efficientnet_lite0"]
+AudioEncoderName = Literal["vggish", "yamnet"]
+Spacing = Literal["linspace", "leading", "trailing"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# The audio-visual network's normalisation (REFERENCE.md, section 1), from 0-255 to [0, 1]
+AUDIO_VISUAL_MEAN = tuple(v / 255 for v in (114.7748, 107.7354, 99.475))
+AUDIO_VISUAL_STD = tuple(v / 255 for v in (38.7568578, 37.88248729, 40.02898126))
+
+
+def _check_choice(name: str, value: object, choices: object) -> None:
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a frame and its sound become the network's input.
+
+    ``mean`` and ``std`` are per RGB channel, for pixels in [0, 1]. ``sound`` says how a window's sound is cut:
+    ``"timestamps"`` by time on the video's clock (ours), ``"released"`` as the released code does it, by counting
+    frames at the file's own sample rate (golden/RELEASED.md, "Sound -> mel").
+    """
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    sound: Literal["timestamps", "released"] = "timestamps"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        _check(len(self.mean) == 3 and len(self.std) == 3, "mean and std need three values each (red, green, blue)")
+        _check(all(s > 0 for s in self.std), f"std must be positive, got {self.std}")
+        _check(self.sound in ("timestamps", "released"), f"sound is {self.sound!r}, expected 'timestamps' or 'released'")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One DiffSal network. The defaults are the paper's, with the mends of golden/RELEASED.md's last paragraph.
+
+    Widths go from the coarsest stage to the finest, as the decoder runs.
+    """
+
+    video_encoder: VideoEncoderName = "mvit_v2_s"
+    audio_encoder: AudioEncoderName | None = "vggish"
+    modulation_stages: int = 4
+    num_frames: int = CLIP_FRAMES
+    height: int = 224
+    width: int = 384
+    widths: tuple[int, int, int, int] = (768, 384, 192, 96)  # channels of the four modulation stages
+    noise_width: int = 96  # channels of the noise branch's first convolution
+    time_width: int = 384  # width of the time embedding
+    fusion_width: int = 768  # channels into which the stages' slots are reduced
+    output_width: int = 96  # channels before the last 1x1 convolution
+    map_stride: int = 2  # the stages are summed at this stride of the input (the paper: 112x192)
+    heads: int = 2
+    mlp_ratio: float = 2.0
+    dropout: float = 0.1  # in the noise branch's residual blocks
+    drop_path: float = 0.0  # stochastic depth, its rate at the last of the encoder's blocks
+    fused_slots: int | None = None  # slots the temporal reduction sees; None: all. The released code: 5 of 9
+    attention_scale: Literal["head", "width"] = "head"
+    interaction_softmax: Literal["picture", "row"] = "picture"
+    audio_memory: Literal["aligned", "released"] = "aligned"  # "released": memory re-read without transposing
+    audio_key: Literal["replace", "add"] = "replace"  # gated audio in place of K's input, or added to it
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.preprocessing, dict):
+            object.__setattr__(self, "preprocessing", Preprocessing(**self.preprocessing))
+        object.__setattr__(self, "widths", tuple(self.widths))
+        _check_choice("video_encoder", self.video_encoder, VideoEncoderName)
+        if self.audio_encoder is not None:
+            _check_choice("audio_encoder", self.audio_encoder, AudioEncoderName)
+        _check(1 <= self.modulation_stages <= 4, f"modulation_stages is {self.modulation_stages}, expected 1 to 4")
+        _check(8 <= self.num_frames <= 64 and self.num_frames % 2 == 0,
+               f"num_frames is {self.num_frames}, expected an even number from 8 to 64")
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            _check(value > 0 and value % 32 == 0, f"{name} is {value}, expected a multiple of 32")
+        _check(len(self.widths) == 4, f"widths has {len(self.widths)} values, expected four, coarse to fine")
+        for w in self.widths:
+            _check(w % self.heads == 0, f"stage width {w} is not a multiple of heads = {self.heads}")
+        _check(self.map_stride in (1, 2, 4, 8), f"map_stride is {self.map_stride}, expected 1, 2, 4 or 8")
+        _check(0 <= self.dropout < 1 and 0 <= self.drop_path < 1, "dropout and drop_path must lie in [0, 1)")
+        _check(self.attention_scale in ("head", "width"), f"attention_scale is {self.attention_scale!r}")
+        _check(self.interaction_softmax in ("picture", "row"), f"interaction_softmax is {self.interaction_softmax!r}")
+        _check(self.audio_memory in ("aligned", "released"), f"audio_memory is {self.audio_memory!r}")
+        _check(self.audio_key in ("replace", "add"), f"audio_key is {self.audio_key!r}")
+
+    @classmethod
+    def released(cls, sound: bool) -> ModelConfig:
+        """The released network, oddities included (golden/RELEASED.md); ``sound``: the audio-visual one."""
+        mean, std = (AUDIO_VISUAL_MEAN, AUDIO_VISUAL_STD) if sound else (IMAGENET_MEAN, IMAGENET_STD)
+        return cls(
+            audio_encoder="vggish" if sound else None,
+            fused_slots=5,
+            attention_scale="width",
+            interaction_softmax="row",
+            audio_memory="released",
+            preprocessing=Preprocessing(mean, std, "released"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """The inverse of :meth:`to_dict`; an unknown name is a ``ValueError`` that lists it."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        _check(not unknown, f"unknown settings {', '.join(unknown)}: written by a newer diffsal?")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Algorithm 2's settings: ``steps`` network calls on a timestep grid."""
+
+    steps: int = 1
+    spacing: Spacing = "linspace"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.steps <= 1000, f"steps is {self.steps}, expected 1 to 1000")
+        _check_choice("spacing", self.spacing, Spacing)

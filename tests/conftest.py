@@ -1,0 +1,64 @@
+"""Shapes in signatures are checked while the tests run; goldens and the shared data are found here."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+with install_import_hook("diffsal", "beartype.beartype"):
+    import diffsal  # noqa: F401
+
+from tests.golden.fill import fill, noise
+
+GOLDEN = Path(__file__).parent / "golden"
+SHARED = Path(__file__).parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """``golden(name)`` is the golden file ``name`` as a dict of arrays."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def golden_state():
+    """``golden_state(name)`` is the filled state dict of the reference network ``name``."""
+
+    def build(name: str) -> dict[str, torch.Tensor]:
+        keys = json.loads((GOLDEN / f"{name}.keys.json").read_text())
+        return {key: torch.from_numpy(np.asarray(fill(key, tuple(shape)))) for key, shape in keys.items()}
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def golden_input():
+    """``golden_input(name, shape)`` is the deterministic noise tensor of that name."""
+    return lambda name, shape: torch.from_numpy(noise(name, shape))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The team's data folder beside the checkout; tests that need it are skipped without it."""
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared")
+    return SHARED
+
+
+def sampled(array: torch.Tensor) -> np.ndarray:
+    """The 2,048 values of ``array`` that a golden file holds."""
+    flat = array.detach().float().flatten().numpy()
+    return flat[np.linspace(0, flat.size - 1, 2048).round().astype(int)]
+
+
+def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
+    """Largest absolute difference over the reference's largest magnitude."""
+    return float(np.abs(ours - reference).max() / np.abs(reference).max())
