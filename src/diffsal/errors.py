@@ -1,0 +1,14 @@
+"""The one error that a user can mend: it carries the line that the command prints."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something given from outside cannot be used: a file, a folder, a name, a setting.
+
+    The message is one line: which file, what is wrong, where in it, and what to do about it. The command line
+    prints it on stderr and exits with 1; anything else that is raised is a fault of ours and shows its traceback.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(str(message).split()))
