@@ -58,7 +58,7 @@ def diffsal(
 
 @app.command(no_args_is_help=True)
 def predict(
-    inputs: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Videos, pictures, folders, URLs or a camera.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="VIDEO", help="Videos, pictures, folders, URLs, a camera.")],
 ) -> None:
     """Where will people look? An overlay video with the original sound, maps, or arrays."""
     raise InputError(f"{inputs[0]}: predicting is not written yet")
