@@ -78,6 +78,7 @@ class ModelConfig:
     attention_scale: Literal["head", "width"] = "head"
     interaction_softmax: Literal["picture", "row"] = "picture"
     audio_memory: Literal["aligned", "released"] = "aligned"  # "released": memory re-read without transposing
+    query_depth: int = 1  # temporal extent of Q's kernel over its one slot; the released network carries 3
     audio_key: Literal["replace", "add"] = "replace"  # gated audio in place of K's input, or added to it
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
@@ -102,6 +103,7 @@ class ModelConfig:
         _check(self.attention_scale in ("head", "width"), f"attention_scale is {self.attention_scale!r}")
         _check(self.interaction_softmax in ("picture", "row"), f"interaction_softmax is {self.interaction_softmax!r}")
         _check(self.audio_memory in ("aligned", "released"), f"audio_memory is {self.audio_memory!r}")
+        _check(self.query_depth in (1, 3), f"query_depth is {self.query_depth}, expected 1 or 3")
         _check(self.audio_key in ("replace", "add"), f"audio_key is {self.audio_key!r}")
 
     @classmethod
@@ -114,6 +116,7 @@ class ModelConfig:
             attention_scale="width",
             interaction_softmax="row",
             audio_memory="released",
+            query_depth=3,
             preprocessing=Preprocessing(mean, std, "released"),
         )
 

@@ -1,0 +1,9 @@
+"""Video and audio encoders by name: literal dicts, one network per file."""
+
+from __future__ import annotations
+
+from diffsal.encoders.mobilenet import MobileNetV2
+from diffsal.encoders.yamnet import Yamnet
+
+VIDEO_ENCODERS = {"mobilenet_v2": MobileNetV2}
+AUDIO_ENCODERS = {"yamnet": Yamnet}

@@ -1,0 +1,150 @@
+"""MobileNetV2 frame by frame, with temporal mixing over the window: the compact model's video encoder.
+
+The backbone is Sandler et al. (2018) with torchvision's parameter names, so that ``MobileNet_V2_Weights`` load as they
+are. Frames are encoded one by one; what a window adds is cheap (:meth:`MobileNetV2.mix`), so a stream pays for each
+frame once. Every second frame of a window enters the mixing, its own (``TARGET_FRAME``) among them.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffsal.config import TARGET_FRAME
+
+FRAME_STEP = 2  # frames from one mixed slot to the next
+MOTION_WIDTH = 24  # channels of the finest scale: motion alone
+# expansion, channels, blocks, stride of the first (Sandler et al., table 2)
+BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+TAPS = (6, 13, 17)  # blocks whose outputs are the scales at strides 8, 16, 32
+TAP_CHANNELS = (32, 96, 320)
+
+
+def conv_bn_relu6(channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU6(inplace=True),
+    )
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, channels: int, out_channels: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = channels * expansion
+        expand = [] if expansion == 1 else [conv_bn_relu6(channels, hidden, 1)]
+        self.conv = nn.Sequential(
+            *expand,
+            conv_bn_relu6(hidden, hidden, 3, stride, groups=hidden),
+            nn.Conv2d(hidden, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+        self.residual = stride == 1 and channels == out_channels
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+def backbone() -> nn.Sequential:
+    """The convolutions of MobileNetV2 up to its last inverted residual (torchvision's ``features.0`` … ``17``)."""
+    layers: list[nn.Module] = [conv_bn_relu6(3, 32, 3, 2)]
+    channels = 32
+    for expansion, width, count, stride in BLOCKS:
+        for i in range(count):
+            layers.append(InvertedResidual(channels, width, stride if i == 0 else 1, expansion))
+            channels = width
+    return nn.Sequential(*layers)
+
+
+class TemporalMix(nn.Module):
+    """One scale's frames → one slot: the target frame's features plus what learned temporal filters find.
+
+    Each projected channel meets ``num_filters`` filters over the slots (they start as the target frame, the mean and
+    two differences); rectified, mixed in space and across channels, they are added to the target frame's features.
+    """
+
+    num_filters = 4
+
+    def __init__(self, channels: int, width: int, slots: int, target: int) -> None:
+        super().__init__()
+        self.target = target
+        self.project = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.filters = nn.Parameter(self._initial_filters(slots, target).repeat(width, 1, 1))
+        hidden = width * self.num_filters
+        self.spatial = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.combine = nn.Conv2d(hidden, width, 1)
+        nn.init.zeros_(self.combine.weight)
+        nn.init.zeros_(self.combine.bias)
+
+    def _initial_filters(self, slots: int, target: int) -> Float[Tensor, "1 m s"]:
+        here, mean = torch.zeros(slots), torch.full((slots,), 1 / slots)
+        here[target] = 1.0
+        before, after = torch.zeros(slots), torch.zeros(slots)
+        before[: target + 1] = 1 / (target + 1)
+        after[target:] = 1 / (slots - target)
+        return torch.stack([mean, here - mean, after - before, before - after])[None]
+
+    def forward(self, frames: Float[Tensor, "b c s h w"], motion: Tensor | None = None) -> Float[Tensor, "b c2 h w"]:
+        b = len(frames)
+        x = rearrange(self.project(rearrange(frames, "b c s h w -> (b s) c h w")), "(b s) c h w -> b c s h w", b=b)
+        here = x[:, :, self.target]
+        if motion is not None:
+            here = here + motion
+        filtered = torch.einsum("bcshw,cms->bcmhw", x, self.filters)
+        mixed = F.relu(self.spatial(F.relu(rearrange(filtered, "b c m h w -> b (c m) h w"))))
+        return here + self.combine(mixed)
+
+
+class MobileNetV2(nn.Module):
+    """(b, 3, t, h, w) → scales at strides 4 (motion), 8, 16, 32, one slot each, fine to coarse."""
+
+    channels = (MOTION_WIDTH, 32, 64, 96)
+    slots = (1, 1, 1, 1)
+
+    def __init__(self, num_frames: int = 16, height: int = 224, width: int = 384, drop_path: float = 0.0) -> None:
+        super().__init__()
+        if drop_path:
+            raise ValueError("mobilenet_v2 has no stochastic depth: leave drop_path at 0")
+        self.features = backbone()
+        slots, target = num_frames // FRAME_STEP, TARGET_FRAME * num_frames // 16 // FRAME_STEP
+        self.mixes = nn.ModuleList(
+            TemporalMix(c, w, slots, target) for c, w in zip(TAP_CHANNELS, self.channels[1:], strict=True)
+        )
+        self.motion = nn.Conv2d(num_frames, MOTION_WIDTH, 3, padding=1)
+        self.motion_down = nn.Conv2d(MOTION_WIDTH, self.channels[1], 3, stride=2, padding=1)
+        nn.init.zeros_(self.motion_down.weight)
+        nn.init.zeros_(self.motion_down.bias)
+
+    def train(self, mode: bool = True) -> MobileNetV2:
+        """The backbone's batch statistics stay ImageNet's: batches here are small."""
+        super().train(mode)
+        for module in self.features.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def frames(self, images: Float[Tensor, "f 3 h w"]) -> list[Float[Tensor, "f _ _ _"]]:
+        """Per frame: brightness at stride 4, then the backbone's features at strides 8, 16, 32."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        scales = [F.avg_pool2d(images.mean(dim=1, keepdim=True), 4)]
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in TAPS:
+                scales.append(x)
+        return scales
+
+    def mix(self, frames: list[Float[Tensor, "b _ f _ _"]]) -> list[Float[Tensor, "b _ 1 _ _"]]:
+        """The window's scales from its frames'."""
+        brightness = frames[0][:, 0]
+        motion = F.relu(self.motion(brightness - brightness.mean(dim=1, keepdim=True)))
+        fine = self.mixes[0](frames[1][:, :, ::FRAME_STEP], self.motion_down(motion))
+        rest = [mix(x[:, :, ::FRAME_STEP]) for mix, x in zip(self.mixes[1:], frames[2:], strict=True)]
+        return [x[:, :, None] for x in (motion, fine, *rest)]
+
+    def forward(self, video: Float[Tensor, "b 3 f h w"]) -> list[Float[Tensor, "b _ 1 _ _"]]:
+        b = len(video)
+        scales = self.frames(rearrange(video, "b c f h w -> (b f) c h w"))
+        return self.mix([rearrange(x, "(b f) c h w -> b c f h w", b=b) for x in scales])

@@ -1,0 +1,106 @@
+"""DiffSal: encoders and Saliency-UNet together. ``encode`` once per window, ``denoise`` once per step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from diffsal.config import ModelConfig, Spacing
+from diffsal.diffusion import NoiseSchedule
+from diffsal.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS
+from diffsal.sampling import ddim
+from diffsal.unet import SaliencyUNet
+
+
+@dataclass(frozen=True)
+class Features:
+    """What conditions the denoising of a window: computed once, used at every step.
+
+    ``video``: (b, width, slots, h, w) at strides 32, 16 and 8. ``audio``: (b, a, slots, h, w), or None without sound.
+    """
+
+    video: list[Float[Tensor, "b _ s _ _"]]
+    audio: Float[Tensor, "b a s2 h2 w2"] | None
+
+
+class Adapter(nn.Module):
+    """Brings an encoder's scale to a stage's width and slots; nothing to learn where they already agree."""
+
+    def __init__(self, channels: int, width: int, slots: int, num_slots: int) -> None:
+        super().__init__()
+        self.project = nn.Conv3d(channels, width, 1) if channels != width else nn.Identity()
+        self.repeats = None if slots == num_slots else num_slots
+
+    def forward(self, x: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b c2 s2 h w"]:
+        x = self.project(x)
+        return x if self.repeats is None else F.interpolate(x, size=(self.repeats, *x.shape[-2:]), mode="nearest")
+
+
+class DiffSal(nn.Module):
+    """The whole network of ``config``. Inputs are already normalised (``config.preprocessing``)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.schedule = NoiseSchedule.cosine()
+        self.video_encoder = VIDEO_ENCODERS[config.video_encoder](
+            num_frames=config.num_frames, height=config.height, width=config.width, drop_path=config.drop_path
+        )
+        self.audio_encoder = AUDIO_ENCODERS[config.audio_encoder]() if config.audio_encoder else None
+        channels, slots = self.video_encoder.channels[:0:-1], self.video_encoder.slots[:0:-1]  # coarse to fine
+        num_slots = max(slots)
+        used = min(config.modulation_stages, len(channels))  # the last of four stages adds no features
+        self.adapters = nn.ModuleList(
+            Adapter(channels[i], config.widths[i], slots[i], num_slots) for i in range(used)
+        )
+        audio_channels = self.audio_encoder.channels if self.audio_encoder is not None else None
+        self.unet = SaliencyUNet(config, num_slots, audio_channels)
+
+    @property
+    def encodes_frames(self) -> bool:
+        """Whether frames are encoded one by one, so that a stream encodes each of them once."""
+        return hasattr(self.video_encoder, "frames")
+
+    def encode(self, video: Float[Tensor, "b 3 f h w"], mel: Float[Tensor, "b 1 n m k"] | None) -> Features:
+        """f_v and f_a of Algorithm 2. ``mel`` None: without sound."""
+        self._check_size(video, "video", (self.config.height, self.config.width))
+        return self._features(self.video_encoder(video), mel)
+
+    def encode_frames(self, images: Float[Tensor, "f 3 h w"]) -> list[Float[Tensor, "f _ _ _"]]:
+        """What :meth:`encode_window` needs of each frame; only where :attr:`encodes_frames`."""
+        return self.video_encoder.frames(images)
+
+    def encode_window(
+        self, frames: list[Float[Tensor, "b _ f _ _"]], mel: Float[Tensor, "b 1 n m k"] | None
+    ) -> Features:
+        """The window's features from those of its frames: the same as :meth:`encode` of the frames."""
+        return self._features(self.video_encoder.mix(frames), mel)
+
+    def _features(self, scales: list[Tensor], mel: Tensor | None) -> Features:
+        video = [adapt(x) for adapt, x in zip(self.adapters, scales[:0:-1], strict=False)]
+        if mel is not None and self.audio_encoder is None:
+            raise ValueError("this network was built without sound (audio_encoder=None): pass mel=None")
+        return Features(video, self.audio_encoder(mel) if mel is not None else None)
+
+    def denoise(
+        self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], features: Features
+    ) -> Float[Tensor, "b 1 h w"]:
+        """One network call: the prediction of x_0, in [0, 1]."""
+        self._check_size(x_t, "x_t", (self.config.height, self.config.width))
+        return self.unet(x_t, t, features.video, features.audio)
+
+    def sample(
+        self, features: Features, noise: Float[Tensor, "b 1 h w"], steps: int = 1, spacing: Spacing = "linspace"
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Algorithm 2 from ``noise``: DDIM over :meth:`denoise`, in ``steps`` calls."""
+        return ddim(lambda x_t, t: self.denoise(x_t, t, features), noise, self.schedule, steps, spacing)
+
+    @staticmethod
+    def _check_size(x: Tensor, name: str, size: tuple[int, int]) -> None:
+        if tuple(x.shape[-2:]) != size:
+            raise ValueError(f"{name} is {x.shape[-2]}x{x.shape[-1]}, this network expects {size[0]}x{size[1]}")

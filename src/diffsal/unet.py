@@ -1,0 +1,132 @@
+"""The Saliency-UNet: noisy map, timestep and features → map (paper, section 3.3).
+
+Names here against the released checkpoint's, under ``decoder_net.`` (``convert.py`` renames):
+
+====================================  ==========================================================================
+``time_embedding.fc1`` / ``fc2``      ``temb.dense.0`` / ``temb.dense.1``
+``noise.conv_in``                     ``conv_in``
+``noise.down``                        ``down1.conv``
+``noise.blocks.I.time``               ``res_encoder.I.0.temb_proj`` (``shortcut``: ``nin_shortcut``; others alike)
+``noise.downs.I``                     ``res_encoder.I.1.conv``
+``stages.I.upsample.N``               ``invpt_decoder.mid_stages.I.patch_embed.0.proj.N``
+``stages.I.norm1``, ``norm2``, ``mlp``  ``invpt_decoder.mid_stages.I.blocks.0.`` ``norm``, ``norm2``, ``mlp``
+``stages.I.align``                    ``invpt_decoder.mid_stages.I.blocks.0.align_conv``
+``stages.I.attention.query.conv``     ``invpt_decoder.mid_stages.I.blocks.0.attn.conv_proj_q.conv`` (key: k, value: v)
+``stages.I.attention.query.norm``     ``….attn.conv_proj_q.bn``
+``stages.I.attention.query.linear``   ``….attn.proj_q``
+``stages.I.attention.out``            ``….attn.proj``
+``fusion.norms.I``                    ``invpt_decoder.norm_mts.I``
+``fusion.reduce.I``                   ``invpt_decoder.redu_chan_up.I.proj.0``
+``fusion.project.0`` / ``1``          ``invpt_decoder.mt_proj.0`` / ``1``
+``fusion.predict``                    ``logits.linear_pred``
+====================================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from diffsal.config import ModelConfig
+from diffsal.layers import ChannelNorm, Downsample, TimeEmbedding, TimeResidual
+from diffsal.modulation import ModulationStage
+
+
+class NoiseBranch(nn.Module):
+    """Noisy map and timestep → features at strides 32, 16, 8 (coarse to fine), one slot each."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        widths = [config.noise_width, *reversed(config.widths[:3])]  # fine to coarse
+        self.conv_in = nn.Conv2d(1, config.noise_width, 3, padding=1)
+        self.down = Downsample(config.noise_width, 4)
+        self.blocks = nn.ModuleList(
+            TimeResidual(before, after, config.time_width, config.dropout)
+            for before, after in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.downs = nn.ModuleList(Downsample(width, 2) for width in widths[1:])
+
+    def forward(self, x_t: Float[Tensor, "b 1 h w"], time: Float[Tensor, "b d"]) -> list[Float[Tensor, "b _ _ _"]]:
+        x = self.down(self.conv_in(x_t))
+        scales = []
+        for block, down in zip(self.blocks, self.downs, strict=True):
+            x = down(block(x, time))
+            scales.append(x)
+        return scales[::-1]
+
+
+class Fusion(nn.Module):
+    """Each stage's slots reduced to one by a temporal convolution, up-sampled, summed; then the map."""
+
+    def __init__(self, config: ModelConfig, num_slots: int) -> None:
+        super().__init__()
+        widths = config.widths[: config.modulation_stages]
+        self.fused_slots = config.fused_slots or num_slots
+        if self.fused_slots > num_slots:
+            raise ValueError(f"fused_slots is {config.fused_slots}, but the network has {num_slots} slots")
+        self.size = (config.height // config.map_stride, config.width // config.map_stride)
+        self.norms = nn.ModuleList(ChannelNorm(width) for width in widths)
+        self.reduce = nn.ModuleList(
+            nn.Conv3d(width, config.fusion_width, (self.fused_slots, 1, 1), bias=False) for width in widths
+        )
+        self.project = nn.Sequential(
+            nn.Conv2d(config.fusion_width, config.output_width, 3, padding=1),
+            nn.BatchNorm2d(config.output_width), nn.ReLU(),
+        )
+        self.predict = nn.Conv2d(config.output_width, 1, 1)
+
+    def forward(self, stages: list[Float[Tensor, "b _ s _ _"]]) -> Float[Tensor, "b 1 h w"]:
+        """Logits at ``map_stride``."""
+        total: Tensor | float = 0.0
+        for x, norm, reduce in zip(stages, self.norms, self.reduce, strict=True):
+            b = len(x)
+            slots = norm(rearrange(x[:, :, : self.fused_slots], "b c s h w -> (b s) c h w"))
+            slots = rearrange(slots, "(b s) c h w -> b (c s) h w", b=b)
+            one = F.relu(F.conv2d(slots, rearrange(reduce.weight, "o c s 1 1 -> o (c s) 1 1")))
+            total = total + F.interpolate(one, size=self.size, mode="bilinear")
+        return self.predict(self.project(total))
+
+
+class SaliencyUNet(nn.Module):
+    """One to four modulation stages over the video's slots and the noise's, appended as the last."""
+
+    def __init__(self, config: ModelConfig, num_slots: int, audio_channels: int | None) -> None:
+        super().__init__()
+        self.size = (config.height, config.width)
+        self.time_embedding = TimeEmbedding(config.time_width // 8, config.time_width)
+        self.noise = NoiseBranch(config)
+        self.stages = nn.ModuleList(
+            ModulationStage(config, index, audio_channels) for index in range(config.modulation_stages)
+        )
+        self.fusion = Fusion(config, num_slots + 1)
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "b 1 h w"],
+        t: Int[Tensor, " b"],
+        video: list[Float[Tensor, "b _ s _ _"]],
+        audio: Float[Tensor, "b a s2 h2 w2"] | None,
+    ) -> Float[Tensor, "b 1 h w"]:
+        """S_pred = g(S_t, t, f_a, f_v). ``video``: features at strides 32, 16, 8, of the stages' widths."""
+        stages, _ = self.modulate(x_t, t, video, audio)
+        return F.interpolate(self.fusion(stages).sigmoid(), size=x_t.shape[-2:], mode="bilinear")
+
+    def modulate(
+        self,
+        x_t: Float[Tensor, "b 1 h w"],
+        t: Int[Tensor, " b"],
+        video: list[Float[Tensor, "b _ s _ _"]],
+        audio: Float[Tensor, "b a s2 h2 w2"] | None,
+    ) -> tuple[list[Float[Tensor, "b _ _ _ _"]], list[Float[Tensor, "b _ _ _"] | None]]:
+        """Every stage's output and its audio-visual interaction, coarse to fine."""
+        noise = self.noise(x_t, self.time_embedding(t))
+        scales = [torch.cat([f, n[:, :, None]], dim=2) for f, n in zip(video, noise, strict=False)]
+        x, outputs, interactions = None, [], []
+        for index, stage in enumerate(self.stages):
+            x, interaction = stage(x, scales[index] if index < len(scales) else None, audio)
+            outputs.append(x)
+            interactions.append(interaction)
+        return outputs, interactions
