@@ -142,3 +142,45 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         _check(1 <= self.steps <= 1000, f"steps is {self.steps}, expected 1 to 1000")
         _check_choice("spacing", self.spacing, Spacing)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run on the gaze layout: stills first, everything trainable; then windows on frozen, cached frames.
+
+    Steps are optimiser steps of ``batch_size`` samples. The loss per sample is ``mse_weight`` times the squared error
+    summed over pixels (Algorithm 1) over the target's own sum of squares, plus KL divergence minus correlation, each by
+    its weight. ``last_timestep_share`` of the samples are drawn at t = T − 1, where sampling starts; the rest uniformly.
+    """
+
+    picture_sets: tuple[str, ...] = ("osie", "eyecrowd")
+    video_sets: tuple[str, ...] = ("find", "hevc")
+    validation_scenes: tuple[str, ...] = ()
+    still_steps: int = 500
+    window_steps: int = 400
+    batch_size: int = 16
+    picture_share: float = 0.4  # of a batch of stills; of a batch of windows half as many
+    learning_rate: float = 1e-3
+    backbone_learning_rate: float = 2e-4
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    ema_decay: float = 0.995
+    mse_weight: float = 1.0
+    kl_weight: float = 1.0
+    cc_weight: float = 1.0
+    target_noise: float = 0.01
+    last_timestep_share: float = 0.5
+    mute_share: float = 0.3  # of the windows with sound, trained without it
+    frozen_blocks: int = 7  # of the backbone, from the picture on
+    bfloat16: bool = True  # convolutions in bfloat16 where the machine has it
+    checkpoint_steps: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("picture_sets", "video_sets", "validation_scenes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check(self.batch_size >= 2, f"batch_size is {self.batch_size}, expected at least 2 (batch statistics)")
+        _check(self.still_steps >= 0 and self.window_steps >= 0, "still_steps and window_steps must not be negative")
+        for name in ("picture_share", "last_timestep_share", "mute_share"):
+            _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, expected 0 to 1")
+        _check(0 <= self.ema_decay < 1, f"ema_decay is {self.ema_decay}, expected 0 to below 1")

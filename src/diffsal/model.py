@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -85,7 +86,13 @@ class DiffSal(nn.Module):
         video = [adapt(x) for adapt, x in zip(self.adapters, scales[:0:-1], strict=False)]
         if mel is not None and self.audio_encoder is None:
             raise ValueError("this network was built without sound (audio_encoder=None): pass mel=None")
-        return Features(video, self.audio_encoder(mel) if mel is not None else None)
+        return Features(video, self.audio_encoder(mel) if mel is not None else self.silence(len(video[0])))
+
+    def silence(self, b: int) -> Float[Tensor, "b a 1 1 1"] | None:
+        """f_a without sound: zeros where sound is added to K's input, nothing where it would replace it."""
+        if self.audio_encoder is None or self.config.audio_key == "replace":
+            return None
+        return torch.zeros(b, self.audio_encoder.channels, 1, 1, 1, device=next(self.parameters()).device)
 
     def denoise(
         self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], features: Features

@@ -77,6 +77,7 @@ class Fusion(nn.Module):
             nn.BatchNorm2d(config.output_width), nn.ReLU(),
         )
         self.predict = nn.Conv2d(config.output_width, 1, 1)
+        nn.init.constant_(self.predict.bias, -3.0)  # maps are mostly dark: start near their mean, not at 0.5
 
     def forward(self, stages: list[Float[Tensor, "b _ s _ _"]]) -> Float[Tensor, "b 1 h w"]:
         """Logits at ``map_stride``."""

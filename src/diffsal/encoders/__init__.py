@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffsal.encoders.mobilenet import MobileNetV2
-from diffsal.encoders.yamnet import Yamnet
+from diffsal.encoders.yamnet import YAMNet
 
 VIDEO_ENCODERS = {"mobilenet_v2": MobileNetV2}
-AUDIO_ENCODERS = {"yamnet": Yamnet}
+AUDIO_ENCODERS = {"yamnet": YAMNet}

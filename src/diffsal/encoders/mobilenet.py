@@ -88,8 +88,12 @@ class TemporalMix(nn.Module):
         return torch.stack([mean, here - mean, after - before, before - after])[None]
 
     def forward(self, frames: Float[Tensor, "b c s h w"], motion: Tensor | None = None) -> Float[Tensor, "b c2 h w"]:
-        b = len(frames)
-        x = rearrange(self.project(rearrange(frames, "b c s h w -> (b s) c h w")), "(b s) c h w -> b c s h w", b=b)
+        b, slots = len(frames), frames.shape[2]
+        if frames.stride(2) == 0:  # one frame, repeated by expand(): a picture is projected once
+            x = self.project(frames[:, :, 0])[:, :, None].expand(-1, -1, slots, -1, -1)
+        else:
+            x = self.project(rearrange(frames, "b c s h w -> (b s) c h w"))
+            x = rearrange(x, "(b s) c h w -> b c s h w", b=b)
         here = x[:, :, self.target]
         if motion is not None:
             here = here + motion

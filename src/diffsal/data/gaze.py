@@ -1,0 +1,120 @@
+"""The gaze layout: clips and pictures with raw fixations, and the layout for anyone's own eye tracker.
+
+``ROOT/videos/SET/CLIP.mp4`` with ``ROOT/gaze/SET/CLIP.csv`` (columns ``observer,start_s,duration_s,x,y``), and
+``ROOT/images/SET/PICTURE.jpg`` with ``ROOT/gaze/SET.csv.gz`` or ``.csv`` (``image,observer,index,x,y,duration_s``).
+``x`` and ``y`` are fractions of the picture's width and height, times are seconds on the clip's own clock. In picture
+sets ``index`` 0 is the fixation that was there when the picture appeared: it is dropped, as the field does.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from diffsal.errors import InputError
+
+SIGMA_FRACTION = 0.025  # of the width: the ground truth's blur in the gaze protocol
+VIDEO_COLUMNS = ("observer", "start_s", "duration_s", "x", "y")
+PICTURE_COLUMNS = ("image", "observer", "index", "x", "y")
+# Clips of the pack that show the same scene belong on one side of a split.
+SCENES = (
+    ("RaceHorsesC", "RaceHorsesD"),
+    ("BasketballDrill", "BasketballDrillText"),
+    ("FourPeople", "Johnny", "KristenAndSara", "Vidyo1", "Vidyo3", "Vidyo4"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class GazeClip:
+    """One clip (or picture, a clip of one frame) and everybody's fixations on it.
+
+    ``fixations``: float64 (n, 5), one row per fixation: observer, start and duration in seconds, x and y as fractions.
+    """
+
+    name: str
+    set_name: str
+    path: Path
+    is_picture: bool
+    fixations: np.ndarray
+
+    def on_frame(self, seconds: float) -> Float[np.ndarray, "n 5"]:
+        """The fixations whose time ``[start, start + duration)`` holds ``seconds``; on a picture, all of them."""
+        if self.is_picture:
+            return self.fixations
+        start, duration = self.fixations[:, 1], self.fixations[:, 2]
+        return self.fixations[(start <= seconds) & (seconds < start + duration)]
+
+    @cached_property
+    def scene(self) -> str:
+        """A name shared by clips that show the same scene."""
+        return next((group[0] for group in SCENES if self.name in group), self.name)
+
+
+def read_set(root: Path, set_name: str) -> list[GazeClip]:
+    """Every clip or picture of ``set_name`` in name order.
+
+    Raises :class:`InputError` where the set, a clip's fixations or a column is missing or a row is not numeric.
+    """
+    videos, pictures = root / "videos" / set_name, root / "images" / set_name
+    if videos.is_dir():
+        return [_read_clip(root, set_name, path) for path in sorted(videos.glob("*.mp4"))]
+    if pictures.is_dir():
+        return _read_pictures(root, set_name, pictures)
+    raise InputError(f"{root}: no set {set_name!r}: expected a folder {videos} or {pictures}")
+
+
+def _read_clip(root: Path, set_name: str, path: Path) -> GazeClip:
+    rows = _read_rows(root / "gaze" / set_name / f"{path.stem}.csv", VIDEO_COLUMNS)
+    return GazeClip(path.stem, set_name, path, False, np.array(rows, dtype=np.float64).reshape(-1, 5))
+
+
+def _read_pictures(root: Path, set_name: str, folder: Path) -> list[GazeClip]:
+    table = root / "gaze" / f"{set_name}.csv.gz"
+    rows = _read_rows(table if table.exists() else table.with_suffix(""), PICTURE_COLUMNS)
+    by_picture: dict[str, list[tuple[float, ...]]] = {}
+    for name, observer, index, x, y in rows:
+        if float(index) > 0:
+            by_picture.setdefault(str(name), []).append((observer, 0.0, 0.0, x, y))
+    paths = sorted(path for path in folder.iterdir() if path.stem in by_picture)
+    return [GazeClip(p.stem, set_name, p, True, np.array(by_picture[p.stem], dtype=np.float64)) for p in paths]
+
+
+def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple]:
+    if not path.exists():
+        raise InputError(f"{path}: no such file: the fixations of this clip or set belong there")
+    opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
+    with opened as file:
+        reader = csv.DictReader(file)
+        missing = [c for c in columns if c not in (reader.fieldnames or [])]
+        if missing:
+            raise InputError(f"{path}: no column {', '.join(missing)}: expected {','.join(columns)}")
+        rows = []
+        for row in reader:
+            try:
+                rows.append(tuple(row[c] if c == "image" else float(row[c]) for c in columns))
+            except (TypeError, ValueError):
+                raise InputError(f"{path}: line {reader.line_num} is not numeric: {row}") from None
+    return rows
+
+
+def saliency_map(
+    fixations: Float[np.ndarray, "n 5"], height: int, width: int, aspect: float
+) -> Float[np.ndarray, "{height} {width}"]:
+    """Fixations blurred with σ = 0.025 of the width, scaled to a maximum of 1; zero where nobody fixates.
+
+    ``aspect`` is the picture's own width over height: σ is round on the picture, not on a stretched grid.
+    """
+    grid = np.zeros((height, width), dtype=np.float32)
+    xs = np.clip((fixations[:, 3] * width).astype(int), 0, width - 1)
+    ys = np.clip((fixations[:, 4] * height).astype(int), 0, height - 1)
+    np.add.at(grid, (ys, xs), 1.0)
+    sigma = SIGMA_FRACTION * width
+    grid = cv2.GaussianBlur(grid, (0, 0), sigmaX=sigma, sigmaY=SIGMA_FRACTION * aspect * height)
+    return grid / grid.max() if grid.max() > 0 else grid
