@@ -1,0 +1,111 @@
+"""PyAV's containers: opened with an error in one line, and read to the end whatever is broken in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import av
+
+from diffsal.errors import InputError
+
+ATTACHED_PICTURE = av.stream.Disposition.attached_pic
+NETWORK_TIMEOUT_SECONDS = 30
+PATIENCE = 3  # a demuxer that fails this often in a row will not recover
+
+
+def open_media(name: str, path: str) -> Any:
+    """PyAV's container, or :class:`InputError` with the reason in one line."""
+    try:
+        return av.open(path, timeout=NETWORK_TIMEOUT_SECONDS if "://" in path else None)
+    except (FileNotFoundError, av.error.HTTPNotFoundError):
+        raise InputError(f"{name}: no such file or address; check the name") from None
+    except av.error.InvalidDataError as error:
+        if _lost_its_index(path):
+            raise InputError(f"{name}: cut short, its index (moov) at the end is missing; fetch it again") from None
+        raise InputError(f"{name}: not a video ({error.strerror}); give another file, or re-encode this one") from None
+    except (av.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: cannot be opened ({reason}); check it and its permissions") from None
+
+
+def _lost_its_index(path: str) -> bool:
+    if "://" in path:
+        return False
+    with open(path, "rb") as file:
+        return file.read(12)[4:8] == b"ftyp"
+
+
+def picture_stream(container: Any) -> Any:
+    """The first stream of moving pictures (a cover picture of a song is none), or None."""
+    return next((s for s in container.streams.video if not s.disposition & ATTACHED_PICTURE), None)
+
+
+def sound_stream(container: Any) -> Any:
+    """The container's first stream of sound that can be decoded, or None."""
+    return next((s for s in container.streams.audio if s.codec_context is not None), None)
+
+
+def start_seconds(*streams: Any) -> float:
+    """The earliest start of ``streams`` (any of which may be None), on the container's clock."""
+    starts = [s.start_time * s.time_base for s in streams if s is not None and s.start_time is not None]
+    return float(min(starts, default=0))
+
+
+class Decoding:
+    """Decodes one stream of a container to its end whatever is broken in it, and remembers where that was."""
+
+    def __init__(self, container: Any, stream: Any, origin_seconds: float) -> None:
+        self.container, self.stream, self.origin_seconds = container, stream, origin_seconds
+        self.places: list[float | None] = []  # seconds where something was broken, None where nobody knows
+        self.reason = "damaged data"
+
+    def packets(self) -> Iterator[av.Packet]:
+        """The stream's packets, an empty one at the end."""
+        failures = 0
+        packets = self.container.demux(self.stream)
+        while failures < PATIENCE:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.error.EOFError):
+                return
+            except av.FFmpegError as error:
+                self._add(None, error)
+                failures += 1
+                packets = self.container.demux(self.stream)
+                continue
+            failures = 0
+            yield packet
+
+    def frames(self) -> Iterator[Any]:
+        """The frames that can be decoded, in the order of their display."""
+        for packet in self.packets():
+            stamp = packet.dts
+            try:
+                frames = packet.decode()
+            except av.error.EOFError:
+                return
+            except av.FFmpegError as error:
+                self._add(stamp, error)
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    self._add(frame.pts, None)
+                yield frame
+
+    def _add(self, stamp: int | None, error: Exception | None) -> None:
+        at = None if stamp is None else float(stamp * self.stream.time_base) - self.origin_seconds
+        self.places.append(at)
+        if error is not None:
+            self.reason = getattr(error, "strerror", None) or str(error)
+
+    def damage(self) -> str | None:
+        """What was broken so far and where, in words; None if nothing was."""
+        if not self.places:
+            return None
+        known = sorted(p for p in self.places if p is not None)
+        where = "in the middle" if not known else f"near {known[0]:.2f} s"
+        if known and known[-1] - known[0] >= 0.01:
+            where = f"from {known[0]:.2f} s to {known[-1]:.2f} s"
+        times = f", {len(self.places)} times" if len(self.places) > 1 else ""
+        return f"damaged {where}{times} ({self.reason})"
