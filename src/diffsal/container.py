@@ -81,6 +81,8 @@ class Decoding:
         """The frames that can be decoded, in the order of their display."""
         for packet in self.packets():
             stamp = packet.dts
+            if packet.is_corrupt:
+                self._add(stamp, None)
             try:
                 frames = packet.decode()
             except av.error.EOFError:

@@ -6,6 +6,7 @@ applied), at the size in which they are coded, one at a time: memory does not gr
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from bisect import bisect_left
@@ -32,6 +33,10 @@ VIDEO_SUFFIXES = (
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FOLDER_FRAME_RATE = 25.0  # of a folder of numbered pictures, which carries no times
 MISSING_END_SECONDS = 0.5  # a video that ends this much before its container says is reported as cut short
+SHORTEST_FRAME_SECONDS = 1e-3
+LOSING_CONTAINERS = ("matroska,webm",)  # whose reader passes over damage without a word
+HOLE_SECONDS = 0.4
+MOST_HOLES = 3
 UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 HD_LINES = 720  # from here on, players take unspecified colours for BT.709
 # Codecs whose packets are frames one to one, so that packets' times number the frames without decoding them
@@ -141,44 +146,40 @@ class Source:
             stream = picture_stream(container)
             stream.thread_type = "AUTO"
             index, first_pts = self._jump(container, stream, start, before)
-            seconds = (index - 1) / self.frame_rate
+            seconds, holes = None, Holes(1 / self.frame_rate)
             decoding = Decoding(container, stream, self.origin_seconds)
             for decoded in decoding.frames():
                 if first_pts is not None and decoded.pts is not None and decoded.pts < first_pts:
                     continue
                 own = None if decoded.time is None else decoded.time - self.origin_seconds
+                if own is None:
+                    own = index / self.frame_rate if seconds is None else seconds + 1 / self.frame_rate
                 # Time goes forward whatever a broken file says
-                seconds = seconds + 1 / self.frame_rate if own is None else max(own, seconds + 1e-3) if index else own
+                seconds = own if seconds is None else max(own, seconds + SHORTEST_FRAME_SECONDS)
+                holes.add(seconds)
                 yield index, seconds, decoded
                 index += 1
-        damage = decoding.damage()
+            damage = decoding.damage() or (holes.found() if container.format.name in LOSING_CONTAINERS else None)
         if damage:
             self._note(f"{damage}; what could be decoded is done, fetch it again or re-encode it for the rest")
-        if index:
+        if seconds is not None:
             self._check_end(index, seconds)
 
     def _jump(self, container: Any, stream: Any, start: float | None, before: int) -> tuple[int, int | None]:
         """Seek to a keyframe ahead of ``start``; the index and time stamp of the first frame wanted from there on."""
-        if start is None or stream.codec_context.name not in SEEKABLE_CODECS or not self.path or "://" in self.path:
+        if start is None or stream.codec_context.name not in SEEKABLE_CODECS or "://" in self.path:
             return 0, None
         stamp = round((start + self.origin_seconds) / stream.time_base)
-        stamps: list[int] = []
-        try:
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    if packet.pts is None:
-                        break
-                    stamps.append(packet.pts)
-                    if packet.dts is not None and packet.dts > stamp:
-                        break
-            stamps.sort()
-            first = bisect_left(stamps, stamp) - before
-            if first > 0:
-                container.seek(stamps[first], stream=stream)
-                return first, stamps[first]
-            container.seek(stamps[0] if stamps else 0, stream=stream)
-        except av.FFmpegError:
-            container.seek(0)
+        with contextlib.suppress(av.FFmpegError, StopIteration), open_media(self.name, self.path) as scout:
+            scouted = picture_stream(scout)
+            stamps, keys = _stamps(scout, scouted, stamp)
+            first = bisect_left(stamps, stamp) - before - 1
+            for key_pts, key_dts in sorted(keys, reverse=True) if first > 0 else ():
+                scout.seek(key_dts, stream=scouted)
+                landed = next(p for p in scout.demux(scouted) if p.size)
+                if key_pts <= stamps[first] and landed.pts is not None and landed.pts <= stamps[first]:
+                    container.seek(key_dts, stream=stream)
+                    return first, stamps[first]
         return 0, None
 
     def _check_end(self, num_frames: int, last_seconds: float) -> None:
@@ -302,8 +303,56 @@ def _probe(source: Source) -> Source:
     return source
 
 
+class Holes:
+    """Finds where frames are missing: a long wait in a clip whose frames otherwise come regularly.
+
+    Matroska's reader passes over damage in silence; this is how it shows. Long waits that come often, or among frames
+    that are not regular, are the clip's own.
+    """
+
+    def __init__(self, frame_seconds: float) -> None:
+        self.frame_seconds = frame_seconds
+        self.last: float | None = None
+        self.waits: list[tuple[float, float]] = []
+        self.regular = self.irregular = 0
+
+    def add(self, seconds: float) -> None:
+        wait = self.frame_seconds if self.last is None else seconds - self.last
+        if wait > max(HOLE_SECONDS, 5 * self.frame_seconds):
+            if len(self.waits) <= MOST_HOLES:
+                self.waits.append((self.last, seconds))
+        elif abs(wait - self.frame_seconds) < 0.5 * self.frame_seconds:
+            self.regular += 1
+        else:
+            self.irregular += 1
+        self.last = seconds
+
+    def found(self) -> str | None:
+        """The first hole in words, or None."""
+        if not 0 < len(self.waits) <= MOST_HOLES or self.irregular * 50 > self.regular:
+            return None
+        return f"damaged from {self.waits[0][0]:.2f} s to {self.waits[0][1]:.2f} s (no frame there can be found)"
+
+
+def _stamps(container: Any, stream: Any, until: int) -> tuple[list[int], list[tuple[int, int]]]:
+    """Time stamps of all frames up to a little beyond ``until``, in order; (pts, dts) of the keyframes among them."""
+    stamps, keys = [], []
+    for packet in container.demux(stream):
+        if packet.size and not packet.is_discard:
+            if packet.pts is None or packet.dts is None:
+                return [], []
+            stamps.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append((packet.pts, packet.dts))
+            if packet.dts > until:
+                break
+    return sorted(stamps), keys
+
+
 def _stated_duration(container: Any, stream: Any, origin_seconds: float) -> float | None:
     """When the picture ends, on our clock, as the container says it: by stream, by tag, or for the whole."""
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)  # counted in the header; the duration is what is left
     if stream.duration is not None:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin_seconds
     tag = re.match(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
