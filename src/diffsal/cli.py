@@ -7,11 +7,18 @@ what was finished stays); 2 the command line itself was wrong. Nothing heavy is 
 from __future__ import annotations
 
 import sys
+from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from diffsal.errors import InputError
+
+Device = Enum("Device", {name: name for name in ("cpu", "cuda", "mps")}, type=str)
+Colormap = Enum(
+    "Colormap", {name: name for name in ("inferno", "viridis", "cividis", "turbo", "jet", "hot")}, type=str
+)
 
 app = typer.Typer(
     name="diffsal",
@@ -58,10 +65,53 @@ def diffsal(
 
 @app.command(no_args_is_help=True)
 def predict(
-    inputs: Annotated[list[str], typer.Argument(metavar="VIDEO", help="Videos, pictures, folders, URLs, a camera.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="VIDEO…", help="Videos, pictures, folders, URLs, a camera.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Overlay file; with several inputs, a folder.")
+    ] = None,
+    maps: Annotated[Path | None, typer.Option(help="Folder for 16-bit grey PNG maps, NNNNNN.png.")] = None,
+    npz: Annotated[Path | None, typer.Option(help="File for saliency, seconds and index as arrays.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="PNG contact sheet: frames above, overlays below.")] = None,
+    only_maps: Annotated[bool, typer.Option("--only-maps", help="No overlay.")] = False,
+    weights: Annotated[str, typer.Option(help="A name (see README) or a .safetensors file.")] = "compact",
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
+    mute: Annotated[bool, typer.Option("--mute", help="Predict as if there were no sound.")] = False,
+    start: Annotated[float | None, typer.Option(min=0, help="Seconds; frames before are left out.")] = None,
+    end: Annotated[float | None, typer.Option(min=0, help="Seconds; frames from here on are left out.")] = None,
+    colormap: Annotated[Colormap, typer.Option(help="Colours of the heat.")] = Colormap.inferno,
+    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the heat where it is strongest.")] = 0.7,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Where will people look? An overlay video with the original sound, maps, or arrays."""
-    raise InputError(f"{inputs[0]}: predicting is not written yet")
+    if only_maps and not (maps or npz):
+        raise typer.BadParameter("--only-maps needs --maps DIR or --npz FILE")
+    if start is not None and end is not None and end <= start:
+        raise typer.BadParameter(f"--end {end} is not after --start {start}")
+    from diffsal.progress import run_all
+    from diffsal.render import Outputs
+    from diffsal.weights import load
+
+    wanted = Outputs(output, maps, npz, sheet)
+    settings = {"steps": steps, "seed": seed, "device": device.value, "mute": mute, "start": start, "end": end,
+                "colormap": colormap.value, "opacity": opacity}
+    raise typer.Exit(run_all(load(weights), inputs, wanted, only_maps, force, settings))
+
+
+@app.command(no_args_is_help=True)
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, such as compact.")],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="Settings to change.")] = None,
+    data: Annotated[Path, typer.Option(help="Root of the data.")] = ...,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = ...,
+    init: Annotated[list[Path] | None, typer.Option(help="Pretrained encoder, a .safetensors; repeatable.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+) -> None:
+    """Train a network; the weights are OUT/RECIPE.safetensors."""
+    from diffsal import recipes
+
+    print(recipes.train(recipe, data, out, init or [], resume, settings))
 
 
 if __name__ == "__main__":

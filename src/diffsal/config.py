@@ -48,12 +48,12 @@ class Preprocessing:
         object.__setattr__(self, "std", tuple(self.std))
         _check(len(self.mean) == 3 and len(self.std) == 3, "mean and std need three values each (red, green, blue)")
         _check(all(s > 0 for s in self.std), f"std must be positive, got {self.std}")
-        _check(self.sound in ("timestamps", "released"), f"sound is {self.sound!r}, expected 'timestamps' or 'released'")
+        _check(self.sound in ("timestamps", "released"), f"sound is {self.sound!r}, not timestamps or released")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One DiffSal network. The defaults are the paper's, with the mends of golden/RELEASED.md's last paragraph.
+    """One DiffSal network. The defaults are the paper's, with what the released code gets wrong mended.
 
     Widths go from the coarsest stage to the finest, as the decoder runs.
     """
@@ -149,8 +149,9 @@ class TrainConfig:
     """One training run on the gaze layout: stills first, everything trainable; then windows on frozen, cached frames.
 
     Steps are optimiser steps of ``batch_size`` samples. The loss per sample is ``mse_weight`` times the squared error
-    summed over pixels (Algorithm 1) over the target's own sum of squares, plus KL divergence minus correlation, each by
-    its weight. ``last_timestep_share`` of the samples are drawn at t = T − 1, where sampling starts; the rest uniformly.
+    summed over pixels (Algorithm 1) over the target's own sum of squares, plus KL divergence minus correlation, each
+    by its weight. ``last_timestep_share`` of the samples are drawn at t = T − 1, where sampling starts; the rest
+    uniformly.
     """
 
     picture_sets: tuple[str, ...] = ("osie", "eyecrowd")

@@ -1,4 +1,4 @@
-"""One multi-modal attention modulation stage of the Saliency-UNet (paper, section 3.3; golden/RELEASED.md, "Decoder")."""
+"""One multi-modal attention modulation stage of the Saliency-UNet (paper, section 3.3)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class ModulationStage(nn.Module):
 
     The first stage (``in_width`` None) starts from the coarsest features. ``audio`` is (b, a, slots, h', w'), enlarged
     by nearest neighbour to the stage's slots and positions. The second result is the audio-visual interaction, audio
-    times picture averaged over the slots, (b, width, H, W), before its softmax (the paper's Figure 7); None without sound.
+    times picture averaged over the slots, (b, width, H, W), before its softmax (the paper's Figure 7); None without
+    sound.
     """
 
     def __init__(self, config: ModelConfig, index: int, audio_channels: int | None) -> None:
@@ -94,7 +95,7 @@ class ModulationStage(nn.Module):
         audio: Float[Tensor, "b a s3 h3 w3"] | None,
     ) -> tuple[Float[Tensor, "b c2 s h2 w2"], Float[Tensor, "b c2 h2 w2"] | None]:
         x = self.enter(x, scale)
-        b, _, slots, height, width = x.shape
+        b, height = len(x), x.shape[-2]
         pictures = rearrange(x, "b c s h w -> (b s) c h w")
         tokens = rearrange(pictures, "n c h w -> n (h w) c")
         normed = rearrange(self.norm1(tokens), "n (h w) c -> n c h w", h=height)

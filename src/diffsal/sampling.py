@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -33,7 +34,7 @@ def ddim(
     """Algorithm 2: ``denoise(x_t, t)`` predicts x_0; the result is the last prediction, after ``steps`` calls."""
     times = timestep_grid(steps, spacing, schedule.num_timesteps)
     x_t = x_0 = noise
-    for t_now, t_next in zip(times[:-1], times[1:], strict=True):
+    for t_now, t_next in pairwise(times):
         t = torch.full((len(noise),), t_now, dtype=torch.long, device=noise.device)
         x_0 = denoise(x_t, t)
         x_t = ddim_step(schedule, x_t, x_0, t_now, t_next)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffsal.audio import MelTrack
-from diffsal.config import TARGET_FRAME, ModelConfig, TrainConfig
+from diffsal.config import ModelConfig, TrainConfig
 from diffsal.data.gaze import GazeClip, read_set, saliency_map
 from diffsal.data.store import FrameStore
 from diffsal.encoders.yamnet import YAMNet

@@ -24,6 +24,8 @@ Names here against the released checkpoint's, under ``decoder_net.`` (``convert.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -45,7 +47,7 @@ class NoiseBranch(nn.Module):
         self.down = Downsample(config.noise_width, 4)
         self.blocks = nn.ModuleList(
             TimeResidual(before, after, config.time_width, config.dropout)
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            for before, after in pairwise(widths)
         )
         self.downs = nn.ModuleList(Downsample(width, 2) for width in widths[1:])
 

@@ -89,8 +89,7 @@ def _read_pictures(root: Path, set_name: str, folder: Path) -> list[GazeClip]:
 def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple]:
     if not path.exists():
         raise InputError(f"{path}: no such file: the fixations of this clip or set belong there")
-    opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
-    with opened as file:
+    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
         reader = csv.DictReader(file)
         missing = [c for c in columns if c not in (reader.fieldnames or [])]
         if missing:

@@ -15,8 +15,8 @@ from diffsal.errors import InputError
 class FrameStore:
     """Frames of ``clips`` as uint8 RGB (frames, height, width, 3), in a folder that later runs use again.
 
-    ``ranges[name]`` is a clip's slice of the store, ``seconds[name]`` its frames' times, ``aspects[name]`` its picture's
-    width over height. Memory is the operating system's page cache: the file is mapped, not read.
+    ``ranges[name]`` is a clip's slice of the store, ``seconds[name]`` its frames' times, ``aspects[name]`` its
+    picture's width over height. Memory is the operating system's page cache: the file is mapped, not read.
     """
 
     def __init__(self, clips: list[GazeClip], folder: Path, height: int, width: int) -> None:

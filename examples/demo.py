@@ -1,0 +1,16 @@
+"""What ``make demo`` runs: the example clip through the weights that the package carries."""
+
+from pathlib import Path
+
+from diffsal.render import Outputs, render
+from diffsal.weights import load
+
+clip = Path(__file__).with_name("bigbuckbunny.mp4")
+folder = Path("demo")
+folder.mkdir(exist_ok=True)
+outputs = Outputs(folder / "overlay.mp4", folder / "maps", sheet=folder / "contact_sheet.png")
+result = render(load("compact"), str(clip), outputs)
+print(f"{result.frames} frames of {clip.name}")
+print(f"overlay, with the sound: {outputs.overlay}")
+print(f"one 16-bit map a frame:  {outputs.maps}/")
+print(f"contact sheet:           {outputs.sheet}")

@@ -1,0 +1,91 @@
+"""Several inputs one after another: a progress bar on a terminal, one line each elsewhere, errors told as they come."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from diffsal.errors import InputError
+from diffsal.media import expand, open_source
+from diffsal.model import DiffSal
+from diffsal.render import Outputs, Rendered, outputs_for, render
+
+
+class FrameRate(ProgressColumn):
+    """Frames per second so far."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} fps" if task.speed else "– fps")
+
+
+def run_all(
+    model: DiffSal, inputs: list[str], wanted: Outputs, only_maps: bool, force: bool, settings: dict
+) -> int:
+    """Render every input, each on its own; the exit code: 0, or 1 where one failed or could be done only in part."""
+    console = Console(stderr=True)
+    names, problems = _expanded(inputs)
+    failed, taken = bool(problems), set()
+    several = len(names) + len(problems) > 1
+    if several:
+        for folder in (wanted.overlay, wanted.npz, wanted.sheet):
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+    _tell(problems)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), FrameRate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        for name in names:
+            task = progress.add_task(name, total=None)
+            try:
+                result, outputs = _one(model, name, wanted, only_maps, force, several, taken, settings, progress, task)
+            except (InputError, OSError) as error:
+                failed = True
+                _tell([str(error) if isinstance(error, InputError) else f"{name}: {error.strerror or error}"])
+                continue
+            finally:
+                progress.remove_task(task)
+            failed = failed or bool(result.problems)
+            _tell(result.problems)
+            where = ", ".join(str(p) for p in (outputs.overlay, outputs.maps, outputs.npz, outputs.sheet) if p)
+            print(f"{name}: {result.frames} frames → {where}")
+    return int(failed)
+
+
+def _one(
+    model, name, wanted, only_maps, force, several, taken: set[Path], settings, progress, task
+) -> tuple[Rendered, Outputs]:
+    source = open_source(name)
+    outputs = outputs_for(name, source, wanted, only_maps, several)
+    outputs.check(source, force)
+    files = {p.resolve() for p in (outputs.overlay, outputs.npz, outputs.sheet) if p}
+    if not source.is_picture and outputs.maps:
+        files.add(outputs.maps.resolve())
+    if files & taken:
+        raise InputError(f"{name}: another input has written {sorted(files & taken)[0]}; rename one of the two")
+    taken |= files
+
+    def show(done: int, total: int | None) -> None:
+        progress.update(task, completed=done, total=total)
+
+    return render(model, source, outputs, on_frame=show, **settings), outputs
+
+
+def _expanded(inputs: list[str]) -> tuple[list[str], list[str]]:
+    """Folders of videos as their videos; beside them, what could not be read."""
+    names: list[str] = []
+    problems: list[str] = []
+    for given in inputs:
+        try:
+            names.extend(expand(given))
+        except (InputError, OSError) as error:
+            problems.append(str(error) if isinstance(error, InputError) else f"{given}: {error.strerror or error}")
+    return names, problems
+
+
+def _tell(lines: Iterator[str] | list[str]) -> None:
+    for line in lines:
+        print(f"diffsal: {line}", file=sys.stderr)

@@ -1,0 +1,145 @@
+"""One source → every file asked for: what ``diffsal predict`` does with each of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from diffsal.errors import InputError
+from diffsal.media import Source, open_source
+from diffsal.model import DiffSal
+from diffsal.prediction import predict, prefetch
+from diffsal.writers import (
+    SHEET_FRAMES,
+    ArrayWriter,
+    MapWriter,
+    Overlayer,
+    PictureWriter,
+    VideoWriter,
+    contact_sheet,
+    write_png,
+)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the results of one source go; None: not wanted. ``maps`` is a folder, the others are files."""
+
+    overlay: Path | None = None
+    maps: Path | None = None
+    npz: Path | None = None
+    sheet: Path | None = None
+
+    def check(self, source: Source, force: bool) -> None:
+        """Refuse to overwrite the source, other files without ``force``, and to write where there is no folder."""
+        read = {Path(p).resolve() for p in (source.path, *source.pictures) if p and "://" not in str(p)}
+        for path in (self.overlay, self.npz, self.sheet):
+            if path is not None and path.resolve() in read:
+                raise InputError(f"{path}: is the input itself; give another name with -o")
+            if path is not None and path.exists() and not force:
+                raise InputError(f"{path}: exists already; give another name with -o or overwrite it with --force")
+            if path is not None and not path.parent.is_dir():
+                raise InputError(f"{path.parent}: no such folder; make it first")
+        if self.maps is not None and self.maps.is_dir() and any(self.maps.glob("*.png")) and not force:
+            raise InputError(f"{self.maps}: holds PNG files already; give another folder or overwrite with --force")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What was done: frames predicted, and the source's problems, a line each."""
+
+    frames: int
+    problems: list[str]
+
+
+def default_outputs(source: Source, given: str) -> Outputs:
+    """``VIDEO.saliency.mp4`` beside the video, ``PICTURE.saliency.png`` beside a picture."""
+    if given.startswith(("http://", "https://")) or source.camera is not None:
+        stem = Path(given.split("?")[0]).stem if source.camera is None else f"camera{given}"
+        return Outputs(overlay=Path(f"{stem or 'video'}.saliency.mp4"))
+    path = Path(given).resolve()
+    name = path.name if path.is_dir() else path.stem
+    return Outputs(overlay=path.parent / f"{name}.saliency{'.png' if source.is_picture else '.mp4'}")
+
+
+def render(
+    model: DiffSal,
+    source: str | Source,
+    outputs: Outputs,
+    *,
+    colormap: str = "inferno",
+    opacity: float = 0.7,
+    on_frame: Callable[[int, int | None], None] | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    **settings,
+) -> Rendered:
+    """Predict every frame of ``source`` and write ``outputs``; ``settings`` are :func:`diffsal.predict`'s.
+
+    ``on_frame(done, expected)`` is called after each frame. Files appear whole or not at all; maps written stay.
+    """
+    source = source if isinstance(source, Source) else open_source(source)
+    overlayer = Overlayer(colormap, opacity)
+    expected, sheet, done, writers = expected_frames(source, start, end), [], 0, []
+    wanted = sheet_indices(expected)
+    try:
+        if outputs.overlay:
+            path, picture = outputs.overlay, source.is_picture
+            writers.append(PictureWriter(path) if picture else VideoWriter(path, source, start, end))
+        if outputs.maps:
+            writers.append(MapWriter(outputs.maps, Path(source.name).stem if source.is_picture else None))
+        if outputs.npz:
+            writers.append(ArrayWriter(outputs.npz))
+        for prediction in prefetch(predict(model, source, start=start, end=end, **settings)):
+            drawn = overlayer.draw(prediction.image, prediction.saliency) if outputs.overlay or outputs.sheet else None
+            for writer in writers:
+                writer.write(prediction, drawn)
+            if outputs.sheet and (done in wanted or not sheet):
+                sheet.append((prediction.seconds, np.array(prediction.image), drawn))
+            done += 1
+            if on_frame:
+                on_frame(done, expected)
+        if not done:
+            raise InputError(f"{source.name}: no frame lies between --start and --end")
+        for writer in writers:
+            writer.close()
+        if outputs.sheet:
+            write_png(outputs.sheet, contact_sheet(sheet[-SHEET_FRAMES:]))
+    finally:
+        for writer in writers:
+            writer.discard()
+    return Rendered(done, source.problems)
+
+
+def expected_frames(source: Source, start: float | None, end: float | None) -> int | None:
+    """How many frames there should be, as far as the container tells."""
+    if source.num_frames is None or (start is None and end is None):
+        return source.num_frames
+    whole = source.num_frames / source.frame_rate
+    return max(1, round((min(end or whole, whole) - (start or 0.0)) * source.frame_rate))
+
+
+def sheet_indices(expected: int | None) -> set[int]:
+    """Evenly spaced frames for the contact sheet."""
+    count = expected or SHEET_FRAMES
+    if count <= SHEET_FRAMES:
+        return set(range(count))
+    return {int((i + 0.5) * count / SHEET_FRAMES) for i in range(SHEET_FRAMES)}
+
+
+def outputs_for(name: str, source: Source, wanted: Outputs, only_maps: bool, several: bool) -> Outputs:
+    """One input's own outputs: where there are several inputs, ``wanted`` names folders in which each gets its own."""
+    own = default_outputs(source, name)
+    if not several:
+        return replace(wanted, overlay=None if only_maps else wanted.overlay or own.overlay)
+    stem = own.overlay.name.split(".saliency")[0]
+    overlay = wanted.overlay / own.overlay.name if wanted.overlay else own.overlay
+    return Outputs(
+        overlay=None if only_maps else overlay,
+        maps=wanted.maps and (wanted.maps if source.is_picture else wanted.maps / stem),
+        npz=wanted.npz and wanted.npz / f"{stem}.npz",
+        sheet=wanted.sheet and wanted.sheet / f"{stem}.png",
+    )

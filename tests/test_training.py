@@ -1,0 +1,109 @@
+"""Training on a synthetic copy of the gaze layout: both phases run, resume is exact, errors are named."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from diffsal.data.gaze import read_set, saliency_map
+from diffsal.errors import InputError
+from diffsal.recipes import compact, configure, train
+from diffsal.training import learning_rate_factor
+from diffsal.weights import load
+
+TINY = ["height=64", "width=96", "batch_size=2", "still_steps=3", "window_steps=3", "checkpoint_steps=2",
+        "picture_sets=osie", "video_sets=hevc", "validation_scenes=Lee", "bfloat16=false"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root, rng = tmp_path_factory.mktemp("gaze"), np.random.default_rng(0)
+    for folder in ("videos/hevc", "gaze/hevc", "images/osie"):
+        (root / folder).mkdir(parents=True)
+    for name in ("Lee", "Cactus"):
+        video = cv2.VideoWriter(str(root / f"videos/hevc/{name}.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (96, 64))
+        for _ in range(22):
+            video.write(rng.integers(0, 255, (64, 96, 3), dtype=np.uint8))
+        video.release()
+        with (root / f"gaze/hevc/{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["observer", "start_s", "duration_s", "x", "y"])
+            writer.writerows([i, 0.0, 2.0, 0.4 + 0.02 * i, 0.5] for i in range(6))
+    rows = []
+    for name in ("1001", "1002"):
+        cv2.imwrite(str(root / f"images/osie/{name}.jpg"), rng.integers(0, 255, (64, 96, 3), dtype=np.uint8))
+        rows += [[name, o, i, 0.3, 0.3 + 0.1 * i, 0.2] for o in range(4) for i in range(3)]
+    with gzip.open(root / "gaze/osie.csv.gz", "wt", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "observer", "index", "x", "y", "duration_s"])
+        writer.writerows(rows)
+    return root
+
+
+def test_reader_drops_the_first_fixation_of_a_picture_and_keeps_time_on_a_clip(root):
+    picture = read_set(root, "osie")[0]
+    assert len(picture.fixations) == 8  # four observers, fixations 1 and 2
+    clip = read_set(root, "hevc")[0]
+    assert len(clip.on_frame(1.999)) == 6 and len(clip.on_frame(2.0)) == 0
+
+
+def test_saliency_map_is_round_on_the_picture():
+    fixation = np.array([[0, 0, 1, 0.5, 0.5]])
+    grid = saliency_map(fixation, 100, 100, aspect=2.0)  # a 2:1 picture squeezed into a square
+    half_width, half_height = (grid[50] > 0.5).sum(), (grid[:, 50] > 0.5).sum()
+    assert grid.max() == 1 and half_height == pytest.approx(2 * half_width, rel=0.15)
+
+
+def test_scenes_stand_on_one_side(root):
+    assert {c.scene for c in read_set(root, "hevc")} == {"Lee", "Cactus"}
+
+
+def test_resumed_run_equals_one_that_never_stopped(root, tmp_path):
+    whole = train("compact", root, tmp_path / "whole", [], settings=TINY)
+    for settings in ([*TINY, "window_steps=0"], TINY):  # stop after the stills, then go on
+        part = train("compact", root, tmp_path / "part", [], resume=True, settings=settings)
+    a, b = (load(path).state_dict() for path in (whole, part))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    log = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 6 and 0 <= log[-1]["hevc"]["SIM"] <= 1
+
+
+def test_a_finished_run_is_not_overwritten(root, tmp_path):
+    train("compact", root, tmp_path / "run", [], settings=[*TINY, "still_steps=1", "window_steps=0"])
+    with pytest.raises(InputError, match="--resume"):
+        train("compact", root, tmp_path / "run", [], settings=TINY)
+
+
+def test_settings_are_typed_and_unknown_ones_get_the_nearest_name():
+    model, config = configure(*compact(), ["modulation_stages=2", "learning_rate=1e-4", "video_sets=find"])
+    assert model.modulation_stages == 2 and config.learning_rate == 1e-4 and config.video_sets == ("find",)
+    with pytest.raises(InputError, match="did you mean batch_size"):
+        configure(*compact(), ["batchsize=4"])
+    with pytest.raises(InputError, match="modulation_stages is 9"):
+        configure(*compact(), ["modulation_stages=9"])
+    with pytest.raises(InputError, match="did you mean compact"):
+        train("compakt", Path("."), Path("."), [])
+
+
+def test_missing_columns_and_sets_are_named(root, tmp_path):
+    with pytest.raises(InputError, match="no set 'diem'"):
+        read_set(root, "diem")
+    (tmp_path / "videos/mine").mkdir(parents=True)
+    (tmp_path / "gaze/mine").mkdir(parents=True)
+    (tmp_path / "videos/mine/a.mp4").write_bytes(b"")
+    (tmp_path / "gaze/mine/a.csv").write_text("observer,x,y\n1,0.5,0.5\n")
+    with pytest.raises(InputError, match="no column start_s, duration_s"):
+        read_set(tmp_path, "mine")
+    (tmp_path / "gaze/mine/a.csv").write_text("observer,start_s,duration_s,x,y\n1,0,1,left,0.5\n")
+    with pytest.raises(InputError, match=r"a\.csv: line 2 is not numeric"):
+        read_set(tmp_path, "mine")
+
+
+def test_learning_rate_warms_up_and_falls():
+    rates = [learning_rate_factor(step, 200) for step in range(200)]
+    assert rates[0] < rates[49] == 1.0 and rates[-1] < 0.03
