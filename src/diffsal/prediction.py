@@ -27,6 +27,7 @@ from diffsal.windows import window_indices
 
 T = TypeVar("T")
 PREFETCHED = 16  # items that wait between two threads, at most
+JOIN_SECONDS = 2.0  # a thread that is deep in the network or in a slow address is left behind
 PREFETCHED_BYTES = 64 << 20  # fewer where pictures are large: 2 of 4K
 
 
@@ -236,4 +237,4 @@ def prefetch(items: Iterator[T], size: int = PREFETCHED) -> Iterator[T]:
             yield item
     finally:
         stopped.set()
-        thread.join()
+        thread.join(JOIN_SECONDS)

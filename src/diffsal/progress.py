@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +19,9 @@ from diffsal.errors import InputError
 from diffsal.media import expand, open_source
 from diffsal.model import DiffSal
 from diffsal.render import Outputs, Rendered, outputs_for, render
+from diffsal.writers import partial_path
+
+CLEANING_SECONDS = 10.0  # after a Ctrl-C
 
 
 class FrameRate(ProgressColumn):
@@ -36,18 +44,25 @@ def run_all(
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
     _tell(problems)
+    done = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), FrameRate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    with bar as progress, interruptible():
         for name in names:
             task = progress.add_task(name, total=None)
             try:
                 result, outputs = _one(model, name, wanted, only_maps, force, several, taken, settings, progress, task)
+            except KeyboardInterrupt:
+                progress.stop()
+                _tell([f"{name}: stopped; {done} of {len(names)} inputs are done, nothing half-written is left"])
+                return 1
             except (InputError, OSError) as error:
                 failed = True
                 _tell([str(error) if isinstance(error, InputError) else f"{name}: {error.strerror or error}"])
                 continue
             finally:
                 progress.remove_task(task)
+            done += 1
             failed = failed or bool(result.problems)
             _tell(result.problems)
             where = ", ".join(str(p) for p in (outputs.overlay, outputs.maps, outputs.npz, outputs.sheet) if p)
@@ -71,7 +86,39 @@ def _one(
     def show(done: int, total: int | None) -> None:
         progress.update(task, completed=done, total=total)
 
-    return render(model, source, outputs, on_frame=show, **settings), outputs
+    try:
+        return render(model, source, outputs, on_frame=show, **settings), outputs
+    except KeyboardInterrupt:  # it may have come between the making of a file and the knowing of it
+        for path in (outputs.overlay, outputs.npz, outputs.sheet):
+            if path is not None:
+                partial_path(path).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """The first Ctrl-C (or a polite kill) raises ``KeyboardInterrupt``; a second does not disturb the cleaning up.
+
+    One that comes later than the cleaning should take ends the process at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def answer(*_) -> None:
+        if not first:
+            first.append(time.monotonic())
+            raise KeyboardInterrupt
+        if time.monotonic() - first[0] > CLEANING_SECONDS:
+            os._exit(1)
+
+    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items() if not first else ():  # once stopped, the process is on its way out
+            signal.signal(number, handler)
 
 
 def _expanded(inputs: list[str]) -> tuple[list[str], list[str]]:

@@ -25,7 +25,7 @@ from diffsal.prediction import Prediction
 
 COLORMAPS = ("inferno", "viridis", "cividis", "turbo", "jet", "hot")
 CLOCK = 90_000  # ticks per second of the overlay's time stamps
-COPIED_CODECS = frozenset({"aac", "mp3"})  # what an MP4 in a browser plays as it is
+COPIED_CODECS = frozenset({"aac", "mp3", "mp3float"})  # what an MP4 in a browser plays as it is
 SHEET_FRAMES = 6
 SHEET_WIDTH = 320
 
@@ -72,9 +72,9 @@ class VideoWriter:
         self.last_pts = -1
 
     def write(self, prediction: Prediction, image: np.ndarray) -> None:
-        """One overlay, uint8 RGB; its size and time are kept (an odd size loses its last row or column)."""
+        """One overlay, uint8 RGB; its size and time are kept (an odd size repeats its last row or column)."""
         if self.stream is None:
-            self._begin(image.shape[1] // 2 * 2 or 2, image.shape[0] // 2 * 2 or 2)
+            self._begin(image.shape[1] + image.shape[1] % 2, image.shape[0] + image.shape[0] % 2)
         seconds = prediction.seconds - (self.start or 0.0)
         frame = av.VideoFrame.from_ndarray(self._even(image), format="rgb24")
         frame.pts = self.last_pts = max(round(seconds * CLOCK), self.last_pts + 1)
@@ -83,13 +83,8 @@ class VideoWriter:
         self.container.mux(self.stream.encode(frame))
 
     def _even(self, image: np.ndarray) -> np.ndarray:
-        height, width = self.stream.height, self.stream.width
-        if image.shape[:2] == (height, width):
-            return image
-        if image.shape[0] >= height and image.shape[1] >= width and max(
-            image.shape[0] - height, image.shape[1] - width) <= 1:
-            return np.ascontiguousarray(image[:height, :width])
-        return cv2.resize(image, (width, height))
+        below, right = self.stream.height - image.shape[0], self.stream.width - image.shape[1]
+        return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE) if below or right else image
 
     def _begin(self, width: int, height: int) -> None:
         rate = Fraction(self.source.frame_rate).limit_denominator(1001 * 60)
