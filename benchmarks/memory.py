@@ -42,7 +42,8 @@ def main() -> None:
             frames, peaks[minutes] = in_a_process(path, options.weights)
             seconds = time.perf_counter() - began
             each = 1e3 * seconds / frames
-            print(f"{minutes:5g} min  {frames:6d} frames  peak {peaks[minutes]:7.1f} MB  {each:6.2f} ms/frame", flush=True)
+            peak = peaks[minutes]
+            print(f"{minutes:5g} min  {frames:6d} frames  peak {peak:7.1f} MB  {each:6.2f} ms/frame", flush=True)
     growth = peaks[options.minutes] - peaks[1.0]
     ratio, machine = peaks[options.minutes] / peaks[1.0], platform.processor() or platform.machine()
     print(f"growth {growth:.1f} MB (allowed {ALLOWED_MEGABYTES}); ratio {ratio:.3f}; "

@@ -158,7 +158,7 @@ class TrainConfig:
     video_sets: tuple[str, ...] = ("find", "hevc")
     validation_scenes: tuple[str, ...] = ()
     still_steps: int = 500
-    window_steps: int = 400
+    window_steps: int = 120
     batch_size: int = 16
     picture_share: float = 0.4  # of a batch of stills; of a batch of windows half as many
     learning_rate: float = 1e-3

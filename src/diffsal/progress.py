@@ -75,12 +75,12 @@ def _one(
 ) -> tuple[Rendered, Outputs]:
     source = open_source(name)
     outputs = outputs_for(name, source, wanted, only_maps, several)
-    outputs.check(source, force)
     files = {p.resolve() for p in (outputs.overlay, outputs.npz, outputs.sheet) if p}
     if not source.is_picture and outputs.maps:
         files.add(outputs.maps.resolve())
     if files & taken:
         raise InputError(f"{name}: another input has written {sorted(files & taken)[0]}; rename one of the two")
+    outputs.check(source, force)
     taken |= files
 
     def show(done: int, total: int | None) -> None:
