@@ -1,10 +1,14 @@
 """YAMNet and VGGish: the source's numbers and the released network's names."""
 
+import json
+
 import pytest
 import torch
 
+from diffsal.encoders.vggish import VGGish
 from diffsal.encoders.yamnet import YAMNet
-from tests.conftest import relative_error
+from tests.conftest import GOLDEN, relative_error, sampled
+from tests.golden.fill import fill
 
 
 def yamnet_with_weights(shared) -> YAMNet:
@@ -40,3 +44,28 @@ def test_yamnet_embeds_each_patch_on_its_own(golden_input):
 def test_yamnet_without_classifier_says_so():
     with pytest.raises(ValueError, match="num_classes=521"):
         YAMNet().scores(torch.zeros(1, 1, 1, 96, 64))
+
+
+RELEASED_NAMES = {"audio_net.features.": "features.", "spatiotemp_net.transformer.": "transformer."}
+
+
+def test_vggish_equals_the_released_network(golden, golden_input):
+    reference = golden("diffsal_audio_video")
+    shapes = json.loads((GOLDEN / "diffsal_audio_video.keys.json").read_text())
+    network = VGGish().eval()
+    network.load_state_dict({
+        ours + key.removeprefix(theirs): torch.from_numpy(fill(key, tuple(shape)))
+        for key, shape in shapes.items()
+        for theirs, ours in RELEASED_NAMES.items() if key.startswith(theirs)
+    })
+    with torch.inference_mode():
+        features = network(golden_input("input.mel", (1, 1, 9, 112, 192)))
+    assert features.shape == (1, 512, 9, 7, 12)
+    assert relative_error(sampled(features), reference["audio.features"]) < 1e-4
+
+
+def test_vggish_is_frozen_and_its_transformer_learns():
+    network = VGGish()
+    network(torch.randn(1, 1, 2, 32, 32)).square().sum().backward()
+    assert all(p.grad is None for p in network.features.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.transformer.parameters())

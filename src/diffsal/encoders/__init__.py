@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from diffsal.encoders.mobilenet import MobileNetV2
+from diffsal.encoders.vggish import VGGish
 from diffsal.encoders.yamnet import YAMNet
 
 VIDEO_ENCODERS = {"mobilenet_v2": MobileNetV2}
-AUDIO_ENCODERS = {"yamnet": YAMNet}
+AUDIO_ENCODERS = {"vggish": VGGish, "yamnet": YAMNet}
