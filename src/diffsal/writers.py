@@ -45,8 +45,11 @@ class Overlayer:
             raise ValueError(f"opacity is {opacity}, expected 0 to 1")
         ramp = np.arange(256, dtype=np.uint8)[:, None]
         code = getattr(cv2, f"COLORMAP_{colormap.upper()}")
-        self.colours = cv2.applyColorMap(ramp, code)[:, 0, ::-1].copy()
-        self.alphas = (np.linspace(0, 1, 256) ** 0.75 * opacity * 256).astype(np.uint16)
+        alphas = (np.linspace(0, 1, 256) ** 0.75 * opacity)[None, :, None]
+        colours = cv2.applyColorMap(ramp, code)[None, :, 0, ::-1]
+        # Look-up tables by level, (1, 256, 3): how much of the picture stays, in 255ths, and what is added to it
+        self.kept = np.rint((1 - alphas) * 255).astype(np.uint8).repeat(3, 2)
+        self.added = np.rint(alphas * colours).astype(np.uint8)
         self.peak = 0.0
 
     def draw(self, image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
@@ -54,9 +57,8 @@ class Overlayer:
         highest = float(saliency.max())
         self.peak = highest if self.peak == 0 else max(0.9 * self.peak + 0.1 * highest, highest)
         levels = cv2.convertScaleAbs(saliency, alpha=255 / max(self.peak, 1e-6))
-        alpha = self.alphas[levels][..., None]
-        mixed = image * (256 - alpha) + self.colours[levels] * alpha  # uint16: at most 255 * 256
-        return (mixed >> 8).astype(np.uint8)
+        levels = cv2.merge([levels] * 3)
+        return cv2.add(cv2.multiply(image, cv2.LUT(levels, self.kept), scale=1 / 255), cv2.LUT(levels, self.added))
 
 
 class VideoWriter:
