@@ -189,6 +189,11 @@ def released_examples(excerpt: np.ndarray) -> Float[Tensor, "9 64 64"]:
     return torch.cat([examples.repeat_interleave(repeats, 0), examples[:remainder]])
 
 
+def window_shape(audio_encoder: str) -> tuple[int, int, int, int]:
+    """The shape of a window as :class:`MelTrack` gives it to this audio encoder."""
+    return (1, NUM_EXAMPLES, *VGGISH_INPUT_SIZE) if audio_encoder == "vggish" else (1, 1, PATCH_FRAMES, NUM_BANDS)
+
+
 class MelTrack:
     """A track's log-mel windows: the audio encoder's input for any frame of the video, computed as it is asked for.
 

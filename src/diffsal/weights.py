@@ -25,6 +25,8 @@ from diffsal.model import DiffSal
 
 CONFIG_KEY = "diffsal.config"
 KIND_KEY = "diffsal.kind"  # "encoder" where a file holds a pretrained encoder and no whole network
+ENCODER_KEY = "diffsal.encoder"  # the name of that encoder, as in ModelConfig
+UNUSED_KEY = "diffsal.unused"  # a JSON list: what the source had and this file has not, with parameters and the reason
 DOWNLOAD_BLOCK = 1 << 20
 DOWNLOAD_TIMEOUT_SECONDS = 30
 
