@@ -83,6 +83,12 @@ def check_device(device: str) -> None:
         raise InputError(f"device {device}: not available on this machine with this build of torch; use cpu")
 
 
+def queue_size(source: Source, bytes_per_pixel: int) -> int:
+    """How many frames of ``source`` may wait between two threads; of a camera few, for they would be old."""
+    frame_bytes = max(1, source.height * source.width * bytes_per_pixel)
+    return max(1, min(PREFETCHED if source.camera is None else 2, PREFETCHED_BYTES // frame_bytes))
+
+
 def frame_noise(height: int, width: int, seed: int, index: int) -> Float[Tensor, "1 {height} {width}"]:
     """S_T of one frame, from a generator of its own."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
@@ -123,8 +129,7 @@ class _Stream:
         return self.source.sound(None) if self.config.preprocessing.sound == "released" else self.source.sound()
 
     def predictions(self) -> Iterator[Prediction]:
-        size = max(1, PREFETCHED_BYTES // max(1, self.source.height * self.source.width * 3))
-        frames = prefetch(self._resized(), min(PREFETCHED, size))
+        frames = prefetch(self._resized(), queue_size(self.source, 3))
         read = target = 0  # frames read so far; the next to predict
         try:
             while True:

@@ -117,8 +117,8 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items() if not first else ():  # once stopped, the process is on its way out
-            signal.signal(number, handler)
+        for number, handler in before.items():  # once stopped, the process is on its way out
+            signal.signal(number, signal.SIG_IGN if first else handler)
 
 
 def _expanded(inputs: list[str]) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 from diffsal.errors import InputError
 from diffsal.media import Source, open_source
 from diffsal.model import DiffSal
-from diffsal.prediction import predict, prefetch
+from diffsal.prediction import predict, prefetch, queue_size
+from diffsal.screen import Screen
 from diffsal.writers import (
     SHEET_FRAMES,
     ArrayWriter,
@@ -22,6 +24,8 @@ from diffsal.writers import (
     contact_sheet,
     write_png,
 )
+
+BYTES_PER_PIXEL = 3 + 4  # of a prediction: its picture and its map
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,11 @@ class Rendered:
 
 
 def default_outputs(source: Source, given: str) -> Outputs:
-    """``VIDEO.saliency.mp4`` beside the video, ``PICTURE.saliency.png`` beside a picture."""
-    if given.startswith(("http://", "https://")) or source.camera is not None:
-        stem = Path(given.split("?")[0]).stem if source.camera is None else f"camera{given}"
-        return Outputs(overlay=Path(f"{stem or 'video'}.saliency.mp4"))
+    """``VIDEO.saliency.mp4`` beside the video, ``PICTURE.saliency.png`` beside a picture; none for a camera."""
+    if source.camera is not None:
+        return Outputs()
+    if given.startswith(("http://", "https://")):
+        return Outputs(overlay=Path(f"{Path(given.split('?')[0]).stem or 'video'}.saliency.mp4"))
     path = Path(given).resolve()
     name = path.name if path.is_dir() else path.stem
     return Outputs(overlay=path.parent / f"{name}.saliency{'.png' if source.is_picture else '.mp4'}")
@@ -79,29 +84,35 @@ def render(
 ) -> Rendered:
     """Predict every frame of ``source`` and write ``outputs``; ``settings`` are :func:`diffsal.predict`'s.
 
-    ``on_frame(done, expected)`` is called after each frame. Files appear whole or not at all; maps written stay.
+    ``on_frame(done, expected)`` is called after each frame. Files appear whole or not at all; maps written stay. A
+    camera without ``outputs`` is shown in a window; it ends with that window, with Ctrl-C or at ``end``.
     """
     source = source if isinstance(source, Source) else open_source(source)
     overlayer = Overlayer(colormap, opacity)
     expected, sheet, done, writers = expected_frames(source, start, end), [], 0, []
     wanted = sheet_indices(expected)
+    screen = Screen(source.name) if source.camera is not None and outputs == Outputs() else None
+    drawing = screen or outputs.overlay or outputs.sheet
+    if source.camera is not None:
+        settings.setdefault("batch_size", 1)  # a map as soon as it can be
+    predictions = predict(model, source, start=start, end=end, **settings)
+    predictions = prefetch(predictions, queue_size(source, BYTES_PER_PIXEL))
     try:
-        if outputs.overlay:
-            path, picture = outputs.overlay, source.is_picture
-            writers.append(PictureWriter(path) if picture else VideoWriter(path, source, start, end))
-        if outputs.maps:
-            writers.append(MapWriter(outputs.maps, Path(source.name).stem if source.is_picture else None))
-        if outputs.npz:
-            writers.append(ArrayWriter(outputs.npz))
-        for prediction in prefetch(predict(model, source, start=start, end=end, **settings)):
-            drawn = overlayer.draw(prediction.image, prediction.saliency) if outputs.overlay or outputs.sheet else None
-            for writer in writers:
-                writer.write(prediction, drawn)
-            if outputs.sheet and (done in wanted or not sheet):
-                sheet.append((prediction.seconds, np.array(prediction.image), drawn))
-            done += 1
-            if on_frame:
-                on_frame(done, expected)
+        open_writers(writers, source, outputs, start, end)
+        writers.extend([screen] if screen else [])
+        with contextlib.suppress(*([KeyboardInterrupt] if source.camera is not None else [])):
+            for prediction in predictions:
+                drawn = overlayer.draw(prediction.image, prediction.saliency) if drawing else None
+                for writer in writers:
+                    writer.write(prediction, drawn)
+                if outputs.sheet and (done in wanted or not sheet):
+                    sheet.append((prediction.seconds, np.array(prediction.image), drawn))
+                done += 1
+                if on_frame:
+                    on_frame(done, expected)
+                if screen and screen.closed:
+                    break
+        predictions.close()
         if not done:
             raise InputError(f"{source.name}: no frame lies between --start and --end")
         for writer in writers:
@@ -109,9 +120,21 @@ def render(
         if outputs.sheet:
             write_png(outputs.sheet, contact_sheet(sheet[-SHEET_FRAMES:]))
     finally:
+        predictions.close()
         for writer in writers:
             writer.discard()
     return Rendered(done, source.problems)
+
+
+def open_writers(writers: list, source: Source, outputs: Outputs, start: float | None, end: float | None) -> None:
+    """Append a writer for each of ``outputs`` to ``writers``, as far as they can be opened."""
+    if outputs.overlay:
+        path = outputs.overlay
+        writers.append(PictureWriter(path) if source.is_picture else VideoWriter(path, source, start, end))
+    if outputs.maps:
+        writers.append(MapWriter(outputs.maps, Path(source.name).stem if source.is_picture else None))
+    if outputs.npz:
+        writers.append(ArrayWriter(outputs.npz))
 
 
 def expected_frames(source: Source, start: float | None, end: float | None) -> int | None:
@@ -135,8 +158,9 @@ def outputs_for(name: str, source: Source, wanted: Outputs, only_maps: bool, sev
     own = default_outputs(source, name)
     if not several:
         return replace(wanted, overlay=None if only_maps else wanted.overlay or own.overlay)
-    stem = own.overlay.name.split(".saliency")[0]
-    overlay = wanted.overlay / own.overlay.name if wanted.overlay else own.overlay
+    own_name = own.overlay.name if own.overlay else f"camera{name}.saliency.mp4"
+    stem = own_name.split(".saliency")[0]
+    overlay = wanted.overlay / own_name if wanted.overlay else own.overlay
     return Outputs(
         overlay=None if only_maps else overlay,
         maps=wanted.maps and (wanted.maps if source.is_picture else wanted.maps / stem),
