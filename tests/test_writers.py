@@ -17,6 +17,7 @@ import pytest
 from diffsal.errors import InputError
 from diffsal.media import open_source
 from diffsal.prediction import Prediction
+from diffsal.progress import run_all
 from diffsal.render import Outputs, render
 from diffsal.writers import COLORMAPS, ArrayWriter, Overlayer, contact_sheet
 from tests.movies import picture, tone, turn, write_movie
@@ -231,3 +232,40 @@ def test_interrupts_leave_no_half_written_file(tmp_path, gap_seconds):
     assert process.returncode == 1, err
     assert err.strip().splitlines()[-1].startswith("diffsal: ") and "Traceback" not in err, err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
+
+
+@pytest.mark.parametrize(("name", "output", "said"), [
+    ("a.mp4", "x.webm", r"x\.webm: an overlay of .* is one of \.mp4"), ("a.mp4", "x", "is one of"),
+    ("a.mp4", "nowhere/x.mp4", "nowhere: no such folder"), ("p.png", "x.mp4", r"is one of \.jpg"),
+    ("a.mp4", "a.mp4", "is the input itself"),
+])
+def test_overlays_that_cannot_be(tmp_path, name, output, said):
+    write_movie(tmp_path / "a.mp4", num_frames=2)
+    cv2.imwrite(str(tmp_path / "p.png"), picture(0, 20, 30))
+    with pytest.raises(InputError, match=said):
+        Outputs(overlay=tmp_path / output).check(open_source(tmp_path / name), force=True)
+
+
+def test_maps_that_are_there(tmp_path):
+    """A clip's folder must hold no maps; pictures may share theirs."""
+    cv2.imwrite(str(tmp_path / "p.png"), picture(0, 20, 30))
+    clip, still = open_source(write_movie(tmp_path / "a.mp4", num_frames=2)), open_source(tmp_path / "p.png")
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/q.png").write_bytes(b"x")
+    outputs = Outputs(maps=tmp_path / "maps")
+    outputs.check(still, force=False)
+    with pytest.raises(InputError, match="holds PNG files already"):
+        outputs.check(clip, force=False)
+    outputs.check(clip, force=True)
+    (tmp_path / "maps/p.png").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"p\.png: exists already"):
+        outputs.check(still, force=False)
+    with pytest.raises(InputError, match="is a file, but maps need a folder"):
+        Outputs(maps=tmp_path / "a.mp4").check(still, force=True)
+
+
+def test_a_folder_as_the_overlay_of_one_input(tmp_path):
+    path = write_movie(tmp_path / "a.mp4", num_frames=2)
+    (tmp_path / "out").mkdir()
+    assert run_all(StandIn(), [str(path)], Outputs(tmp_path / "out"), False, False, {}) == 0
+    assert (tmp_path / "out/a.saliency.mp4").exists()

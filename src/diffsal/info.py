@@ -22,7 +22,9 @@ from diffsal.weights import (
     CONFIG_KEY,
     ENCODER_KEY,
     KIND_KEY,
+    STATISTICS,
     UNUSED_KEY,
+    Unused,
     config_of,
     entry_of,
     find,
@@ -37,7 +39,6 @@ PARTS = {
     "fusion": "unet.fusion",
 }
 COUNTED_BY_THE_PAPER = ("convolution", "addmm", "mm")  # convolutions and linear layers; attention's products are bmm
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: no parameters
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,6 @@ class Part:
     parameters: int
     multiply_accumulates: int = 0
     paper_multiply_accumulates: int = 0
-
-
-@dataclass(frozen=True)
-class Unused:
-    """Parameters of the checkpoint that this file was converted from which no output depends on."""
-
-    name: str
-    parameters: int
-    why: str
 
 
 @dataclass(frozen=True)

@@ -227,6 +227,8 @@ def expand(source: str) -> list[str]:
     cannot be read or holds neither.
     """
     path = Path(source)
+    if not source:
+        raise InputError("'': an empty name is no input; name a file, a folder, an address or a camera")
     if not path.is_dir():
         return [source]
     for suffixes in (VIDEO_SUFFIXES, PICTURE_SUFFIXES):
@@ -268,6 +270,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def _open_camera(index: int) -> Source:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would speak before our one line does
     camera = cv2.VideoCapture(index)
     try:
         ok, image = camera.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -58,7 +59,7 @@ def run_all(
                 return 1
             except (InputError, OSError) as error:
                 failed = True
-                _tell([str(error) if isinstance(error, InputError) else f"{name}: {error.strerror or error}"])
+                _tell([_line(error, name)])
                 continue
             finally:
                 progress.remove_task(task)
@@ -129,8 +130,17 @@ def _expanded(inputs: list[str]) -> tuple[list[str], list[str]]:
         try:
             names.extend(expand(given))
         except (InputError, OSError) as error:
-            problems.append(str(error) if isinstance(error, InputError) else f"{given}: {error.strerror or error}")
+            problems.append(_line(error, given))
     return names, problems
+
+
+def _line(error: InputError | OSError, name: str) -> str:
+    """The error in one line: which file, what is wrong, what to do."""
+    if isinstance(error, InputError):
+        return str(error)
+    where = f"{name} → {error.filename}" if error.filename else name
+    full = "; make room there, or write elsewhere with -o" if error.errno == errno.ENOSPC else ""
+    return f"{where}: {error.strerror or error}{full}"
 
 
 def _tell(lines: Iterator[str] | list[str]) -> None:

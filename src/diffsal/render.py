@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from diffsal.errors import InputError
-from diffsal.media import Source, open_source
+from diffsal.media import PICTURE_SUFFIXES, Source, open_source
 from diffsal.model import DiffSal
 from diffsal.prediction import predict, prefetch, queue_size
 from diffsal.screen import Screen
 from diffsal.writers import (
+    OVERLAY_SUFFIXES,
     SHEET_FRAMES,
     ArrayWriter,
     MapWriter,
@@ -22,7 +23,7 @@ from diffsal.writers import (
     PictureWriter,
     VideoWriter,
     contact_sheet,
-    write_png,
+    write_picture,
 )
 
 BYTES_PER_PIXEL = 3 + 4  # of a prediction: its picture and its map
@@ -40,14 +41,22 @@ class Outputs:
     def check(self, source: Source, force: bool) -> None:
         """Refuse to overwrite the source, other files without ``force``, and to write where there is no folder."""
         read = {Path(p).resolve() for p in (source.path, *source.pictures) if p and "://" not in str(p)}
-        for path in (self.overlay, self.npz, self.sheet):
-            if path is not None and path.resolve() in read:
+        suffixes = PICTURE_SUFFIXES if source.is_picture else OVERLAY_SUFFIXES
+        if self.overlay is not None and self.overlay.suffix.lower() not in suffixes:
+            raise InputError(f"{self.overlay}: an overlay of {source.name} is one of {' '.join(suffixes)}; rename it")
+        if self.maps is not None and self.maps.exists() and not self.maps.is_dir():
+            raise InputError(f"{self.maps}: is a file, but maps need a folder; give another name with --maps")
+        one_map = self.maps / f"{Path(source.name).stem}.png" if self.maps and source.is_picture else None
+        for path in filter(None, (self.overlay, self.npz, self.sheet, one_map)):
+            if path.resolve() in read:
                 raise InputError(f"{path}: is the input itself; give another name with -o")
-            if path is not None and path.exists() and not force:
+            if path.is_dir():
+                raise InputError(f"{path}: is a folder; give a file in it")
+            if path.exists() and not force:
                 raise InputError(f"{path}: exists already; give another name with -o or overwrite it with --force")
-            if path is not None and not path.parent.is_dir():
+            if path is not one_map and not path.parent.is_dir():
                 raise InputError(f"{path.parent}: no such folder; make it first")
-        if self.maps is not None and self.maps.is_dir() and any(self.maps.glob("*.png")) and not force:
+        if self.maps is not None and one_map is None and any(self.maps.glob("*.png")) and not force:
             raise InputError(f"{self.maps}: holds PNG files already; give another folder or overwrite with --force")
 
 
@@ -65,7 +74,8 @@ def default_outputs(source: Source, given: str) -> Outputs:
         return Outputs()
     if given.startswith(("http://", "https://")):
         return Outputs(overlay=Path(f"{Path(given.split('?')[0]).stem or 'video'}.saliency.mp4"))
-    path = Path(given).resolve()
+    path = Path(given)
+    path = path if path.name not in ("", "..") else path.resolve()
     name = path.name if path.is_dir() else path.stem
     return Outputs(overlay=path.parent / f"{name}.saliency{'.png' if source.is_picture else '.mp4'}")
 
@@ -118,7 +128,7 @@ def render(
         for writer in writers:
             writer.close()
         if outputs.sheet:
-            write_png(outputs.sheet, contact_sheet(sheet[-SHEET_FRAMES:]))
+            write_picture(outputs.sheet, contact_sheet(sheet[-SHEET_FRAMES:]))
     finally:
         predictions.close()
         for writer in writers:
@@ -156,6 +166,8 @@ def sheet_indices(expected: int | None) -> set[int]:
 def outputs_for(name: str, source: Source, wanted: Outputs, only_maps: bool, several: bool) -> Outputs:
     """One input's own outputs: where there are several inputs, ``wanted`` names folders in which each gets its own."""
     own = default_outputs(source, name)
+    if not several and wanted.overlay and wanted.overlay.is_dir() and own.overlay:
+        wanted = replace(wanted, overlay=wanted.overlay / own.overlay.name)
     if not several:
         return replace(wanted, overlay=None if only_maps else wanted.overlay or own.overlay)
     own_name = own.overlay.name if own.overlay else f"camera{name}.saliency.mp4"

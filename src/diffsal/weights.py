@@ -27,8 +27,18 @@ CONFIG_KEY = "diffsal.config"
 KIND_KEY = "diffsal.kind"  # "encoder" where a file holds a pretrained encoder and no whole network
 ENCODER_KEY = "diffsal.encoder"  # the name of that encoder, as in ModelConfig
 UNUSED_KEY = "diffsal.unused"  # a JSON list: what the source had and this file has not, with parameters and the reason
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: no parameters
 DOWNLOAD_BLOCK = 1 << 20
 DOWNLOAD_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Parameters of the checkpoint that this file was converted from which no output depends on."""
+
+    name: str
+    parameters: int
+    why: str
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from diffsal.container import Decoding, open_media, sound_stream
 from diffsal.media import Source
 from diffsal.prediction import Prediction
 
+OVERLAY_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 COLORMAPS = ("inferno", "viridis", "cividis", "turbo", "jet", "hot")
 CLOCK = 90_000  # ticks per second of the overlay's time stamps
 COPIED_CODECS = frozenset({"aac", "mp3", "mp3float"})  # what an MP4 in a browser plays as it is
@@ -67,7 +68,8 @@ class VideoWriter:
     def __init__(self, path: Path, source: Source, start: float | None = None, end: float | None = None) -> None:
         self.path, self.partial, self.source = path, partial_path(path), source
         self.start, self.end = start, end
-        self.container = av.open(str(self.partial), "w", options={"movflags": "+faststart"})
+        options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+        self.container = av.open(str(self.partial), "w", options=options)
         self.stream = None
         self.sound: Iterator | None = None
         self.waiting = None
@@ -155,13 +157,13 @@ class VideoWriter:
 
 
 class PictureWriter:
-    """A picture's overlay, as PNG."""
+    """A picture's overlay, in the format that its name says."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, prediction: Prediction, image: np.ndarray) -> None:
-        write_png(self.path, image)
+        write_picture(self.path, image)
 
     def close(self) -> None:
         """Nothing is left to do: the file is whole."""
@@ -178,7 +180,7 @@ class MapWriter:
 
     def write(self, prediction: Prediction, image: np.ndarray | None = None) -> None:
         path = self.folder / f"{self.stem or f'{prediction.index:06d}'}.png"
-        write_png(path, np.rint(prediction.saliency * 65_535).astype(np.uint16))
+        write_picture(path, np.rint(prediction.saliency * 65_535).astype(np.uint16))
 
     def close(self) -> None:
         """Nothing is left to do: every map is whole from the moment it has its name."""
@@ -220,13 +222,13 @@ class ArrayWriter:
         self.partial.unlink(missing_ok=True)
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """A PNG, whole or not at all. Colour is RGB. Raises ``OSError`` where it cannot be written."""
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """A picture in the format of ``path``'s ending, whole or not at all. Colour is RGB. ``OSError`` if it cannot be."""
     partial = partial_path(path)
     try:
-        ok, data = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)
+        ok, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
         if not ok:
-            raise OSError(f"cannot encode a picture of shape {image.shape} as PNG")
+            raise OSError(f"cannot encode a picture of shape {image.shape} as {path.suffix}")
         partial.write_bytes(data.tobytes())
         os.replace(partial, path)
     finally:

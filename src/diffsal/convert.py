@@ -1,0 +1,305 @@
+"""Checkpoints of others → ours: the released DiffSal, and pretrained encoders (Kinetics, ImageNet, AudioSet)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffsal.checkpoints import is_safetensors, read_checkpoint, strip_wrappers
+from diffsal.config import ModelConfig
+from diffsal.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS
+from diffsal.encoders.mvit import from_torchvision
+from diffsal.errors import InputError
+from diffsal.model import DiffSal
+from diffsal.weights import (
+    ENCODER_KEY,
+    KIND_KEY,
+    STATISTICS,
+    UNUSED_KEY,
+    Unused,
+    read_metadata,
+    save,
+    save_tensors,
+    sha256_of,
+)
+
+# The released names, then ours; # stands for a number. The first that fits is taken (unet.py's docstring).
+_STAGE = "decoder_net.invpt_decoder.mid_stages.#"
+RELEASED_NAMES = (
+    ("visual_net", "video_encoder"),
+    ("audio_net.features", "audio_encoder.features"),
+    ("spatiotemp_net.transformer", "audio_encoder.transformer"),
+    ("decoder_net.temb.dense.0", "unet.time_embedding.fc1"),
+    ("decoder_net.temb.dense.1", "unet.time_embedding.fc2"),
+    ("decoder_net.conv_in", "unet.noise.conv_in"),
+    ("decoder_net.down1.conv", "unet.noise.down"),
+    ("decoder_net.res_encoder.#.0.temb_proj", "unet.noise.blocks.#.time"),
+    ("decoder_net.res_encoder.#.0.nin_shortcut", "unet.noise.blocks.#.shortcut"),
+    ("decoder_net.res_encoder.#.0", "unet.noise.blocks.#"),
+    ("decoder_net.res_encoder.#.1.conv", "unet.noise.downs.#"),
+    (f"{_STAGE}.patch_embed.0.proj", "unet.stages.#.upsample"),
+    *((f"{_STAGE}.blocks.0.attn.conv_proj_{x[0]}.conv", f"unet.stages.#.attention.{x}.conv")
+      for x in ("query", "key", "value")),
+    *((f"{_STAGE}.blocks.0.attn.conv_proj_{x[0]}.bn", f"unet.stages.#.attention.{x}.norm")
+      for x in ("query", "key", "value")),
+    *((f"{_STAGE}.blocks.0.attn.proj_{x[0]}", f"unet.stages.#.attention.{x}.linear")
+      for x in ("query", "key", "value")),
+    (f"{_STAGE}.blocks.0.attn.proj", "unet.stages.#.attention.out"),
+    (f"{_STAGE}.blocks.0.align_conv", "unet.stages.#.align"),
+    (f"{_STAGE}.blocks.0.norm2", "unet.stages.#.norm2"),
+    (f"{_STAGE}.blocks.0.norm", "unet.stages.#.norm1"),
+    (f"{_STAGE}.blocks.0.mlp", "unet.stages.#.mlp"),
+    ("decoder_net.invpt_decoder.norm_mts.#", "unet.fusion.norms.#"),
+    ("decoder_net.invpt_decoder.redu_chan_up.#.proj.0", "unet.fusion.reduce.#"),
+    ("decoder_net.invpt_decoder.mt_proj", "unet.fusion.project"),
+    ("decoder_net.logits.linear_pred", "unet.fusion.predict"),
+)
+RELEASED_UNUSED = (
+    ("audio_net.embeddings", "VGGish's classifier: the network takes its convolutions only"),
+    ("spatiotemp_net.to_patch_embedding", "computed and thrown away"),
+    ("spatiotemp_net.pos_embedding", "computed and thrown away"),
+    ("fc", "never called"),
+)
+SILENT_UNUSED = (*RELEASED_UNUSED, (f"{_STAGE}.blocks.0.align_conv", "aligns the sound, and this network has none"))
+REDUCTION = "decoder_net.invpt_decoder.redu_chan_up.{}.proj.0.weight"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A layout of encoder checkpoints. ``signature`` are names that tell it from the others, ``new`` the prefixes of
+    ours that it has nothing for: they stay as they are initialised."""
+
+    title: str
+    encoder: str
+    signature: tuple[str, ...]
+    rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+    unused: tuple[tuple[str, str], ...] = ()
+    new: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of a checkpoint."""
+
+    title: str
+    parameters: int
+    unused: tuple[Unused, ...]
+    new: tuple[str, ...] = ()
+
+
+def sources() -> tuple[Source, ...]:
+    """The encoder checkpoints that can be converted."""
+    kinetics = "Kinetics-400's classifier"
+    return (
+        Source(
+            "torchvision mvit_v2_s", "mvit_v2_s", ("conv_proj.weight", "pos_encoding.class_token"),
+            from_torchvision, (("head", kinetics),), ("norm0.", "norm1.", "norm2."),
+        ),
+        Source(
+            "mmaction2 mvit-small", "mvit_v2_s", ("backbone.patch_embed.projection.weight", "backbone.cls_token"),
+            lambda state: swap_prefix(state, "backbone.", ""),
+            (("cls_head", kinetics),), ("norm0.", "norm1.", "norm2."),
+        ),
+        Source(
+            "torchvggish", "vggish", ("features.0.weight", "embeddings.0.weight"), dict,
+            (("embeddings", "VGGish's classifier: the network takes its convolutions only"),
+             ("pproc", "post-processing of VGGish's embeddings")),
+            ("transformer.",),
+        ),
+        Source(
+            "YAMNet", "yamnet", ("layers.0.conv.weight", "layers.26.norm.bias"), dict,
+            (("classifier", "AudioSet's classifier"),),
+        ),
+        Source(
+            "torchvision mobilenet_v2", "mobilenet_v2", ("features.0.0.weight", "features.1.conv.0.0.weight"), dict,
+            (("features.18", "above the scales that are used"), ("classifier", "ImageNet's classifier")),
+            ("mixes.", "motion.", "motion_down."),
+        ),
+    )
+
+
+def convert(checkpoint: Path, out: Path, half: bool = False, force: bool = False) -> Conversion:
+    """Read a checkpoint of a known layout and write it as safetensors of ours, with configuration and provenance.
+
+    A released DiffSal becomes a whole network for :func:`diffsal.load`; a pretrained encoder a file for
+    ``diffsal train --init``. ``half`` stores float16. Raises :class:`InputError` for a checkpoint that is damaged,
+    unsafe, of no known layout, or that disagrees with its layout: the first name that does is told.
+    """
+    if out.exists() and not force:
+        raise InputError(f"{out}: exists already; give --force to overwrite it")
+    state = read_checkpoint(checkpoint)
+    origin = {"diffsal.converted_from": checkpoint.name, "diffsal.source_sha256": sha256_of(checkpoint)}
+    if is_released(state):
+        model, conversion = _released(state, checkpoint)
+        save(model, out, {**_provenance(conversion), **origin}, half)
+        return conversion
+    source = recognise(state, checkpoint)
+    tensors, conversion = encoder_state(source, state, checkpoint)
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    save_tensors(tensors, out, {KIND_KEY: "encoder", ENCODER_KEY: source.encoder, **_provenance(conversion), **origin})
+    return conversion
+
+
+def _provenance(conversion: Conversion) -> dict[str, str]:
+    return {"diffsal.source": conversion.title, UNUSED_KEY: json.dumps([asdict(u) for u in conversion.unused])}
+
+
+def released(state_dict: Mapping[str, Tensor]) -> DiffSal:
+    """The released checkpoint's network, oddities included, in eval mode; ``module.`` in front of names is dropped.
+
+    Raises :class:`InputError` naming the first entry that is missing, of another shape or not of that network.
+    """
+    state = strip_wrappers(dict(state_dict))
+    if not is_released(state):
+        raise InputError(f"not a released DiffSal: expected visual_net.… and decoder_net.…, got {_some(state)}")
+    return _released(state, "state dict")[0]
+
+
+def is_released(state: Mapping[str, Tensor]) -> bool:
+    return any(k.startswith("visual_net.") for k in state) and any(k.startswith("decoder_net.") for k in state)
+
+
+def released_config(state: Mapping[str, Tensor]) -> ModelConfig:
+    """With or without sound, how many stages, and the slots that its temporal reduction sees (5, or all nine)."""
+    config = ModelConfig.released(sound=any(k.startswith(("audio_net.", "spatiotemp_net.")) for k in state))
+    stages = sum(REDUCTION.format(i) in state for i in range(4)) or 4
+    reduction = state.get(REDUCTION.format(0))
+    all_slots = config.num_frames // 2 + 1
+    if reduction is not None and reduction.ndim == 5 and reduction.shape[2] == all_slots:
+        config = replace(config, fused_slots=None)
+    return replace(config, modulation_stages=stages)
+
+
+def _released(state: dict[str, Tensor], where: Path | str) -> tuple[DiffSal, Conversion]:
+    config = released_config(state)
+    model = DiffSal(config)
+    sound = "audio-visual" if config.audio_encoder else "video only"
+    slots = "all slots" if config.fused_slots is None else f"{config.fused_slots} slots"
+    parameters, unused = take_over(
+        model, state, lambda part: {rename(k, RELEASED_NAMES): v for k, v in part.items()},
+        RELEASED_UNUSED if config.audio_encoder else SILENT_UNUSED, where=where,
+        name_back=lambda ours: rename(ours, tuple((b, a) for a, b in RELEASED_NAMES)),
+    )
+    return model.eval(), Conversion(f"released DiffSal, {sound}, {slots} fused", parameters, unused)
+
+
+def recognise(state: Mapping[str, Tensor], where: Path | str) -> Source:
+    """The layout whose signature the names bear."""
+    for source in sources():
+        if all(name in state for name in source.signature):
+            return source
+    known = ", ".join(["released DiffSal", *(s.title for s in sources())])
+    if any(k.startswith(("video_encoder.", "unet.")) for k in state):
+        raise InputError(f"{where}: is a diffsal file already: use it as it is")
+    raise InputError(f"{where}: of no known layout: its names begin with {_some(state)}; known are {known}")
+
+
+def encoder_state(
+    source: Source, state: dict[str, Tensor], where: Path | str
+) -> tuple[dict[str, Tensor], Conversion]:
+    """The state dict of the encoder that ``source`` is for; without what the source has nothing for."""
+    encoder = {**VIDEO_ENCODERS, **AUDIO_ENCODERS}[source.encoder]()
+    parameters, unused = take_over(encoder, state, source.rename, source.unused, source.new, where)
+    tensors = {k: v for k, v in encoder.state_dict().items() if not k.startswith(source.new)}
+    return tensors, Conversion(source.title, parameters, unused, source.new)
+
+
+def load_encoder(model: DiffSal, path: Path) -> str:
+    """A pretrained encoder into ``model``: a file that :func:`convert` wrote, or a checkpoint that it would take.
+
+    Returns what the checkpoint is. Raises :class:`InputError` where ``model`` has no such encoder.
+    """
+    state = read_checkpoint(path)
+    metadata = read_metadata(path) if is_safetensors(path) else {}
+    if metadata.get(KIND_KEY) == "encoder":
+        source = own_source(metadata.get(ENCODER_KEY, ""), path)
+    else:
+        source = recognise(state, path)
+    for part in (model.video_encoder, model.audio_encoder):
+        if type(part) is {**VIDEO_ENCODERS, **AUDIO_ENCODERS}[source.encoder]:
+            take_over(part, state, source.rename, source.unused, source.new, path)
+            return source.title
+    wanted = ", ".join(filter(None, (model.config.video_encoder, model.config.audio_encoder)))
+    raise InputError(f"{path}: is a {source.encoder}, and this network's encoders are {wanted}")
+
+
+def own_source(encoder: str, where: Path) -> Source:
+    """The layout of files that :func:`convert` wrote for an encoder."""
+    new = next((s.new for s in sources() if s.encoder == encoder), None)
+    if new is None:
+        raise InputError(f"{where}: holds a {encoder or 'nameless encoder'}, which this diffsal does not know")
+    return Source(f"converted {encoder}", encoder, (), new=new)
+
+
+def take_over(
+    model: nn.Module,
+    state: dict[str, Tensor],
+    rename_state: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    unused: tuple[tuple[str, str], ...] = (),
+    new: tuple[str, ...] = (),
+    where: Path | str = "state dict",
+    name_back: Callable[[str], str] = str,
+) -> tuple[int, tuple[Unused, ...]]:
+    """``state`` into ``model`` under our names, strictly; how many parameters were taken, and what was left out."""
+    placed, theirs, left = {}, {}, dict.fromkeys((prefix for prefix, _ in unused), 0)
+    for name, value in state.items():
+        prefix = next((p for p, _ in unused if matches(name, p)), None)
+        if prefix is not None:
+            left[prefix] += 0 if name.endswith(STATISTICS) else value.numel()
+            continue
+        for ours, tensor in rename_state({name: value}).items():
+            placed[ours], theirs[ours] = tensor, name
+    wanted = {k: v for k, v in model.state_dict().items() if not (new and k.startswith(new))}
+    for ours, value in wanted.items():
+        if ours not in placed:
+            if ours.endswith("num_batches_tracked"):  # a counter that only training uses; many files leave it out
+                placed[ours] = value
+                continue
+            raise InputError(f"{where}: has no {name_back(ours)}: cut short, or of another network")
+        if ".rel_pos_" in ours and placed[ours].ndim == 2 and len(placed[ours]) != len(value):
+            placed[ours] = F.interpolate(placed[ours].float().T[None], len(value), mode="linear")[0].T
+        if placed[ours].shape != value.shape:
+            raise InputError(
+                f"{where}: {theirs[ours]} is {list(state[theirs[ours]].shape)}, expected "
+                f"{list(value.shape)} (as {ours}): of another network"
+            )
+    unknown = next((theirs[k] for k in placed if k not in wanted), None)
+    if unknown:
+        raise InputError(f"{where}: {unknown} has no place in this network: of another network, or a newer one")
+    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in placed.items()}, strict=not new)
+    parameters = sum(v.numel() for k, v in wanted.items() if not k.endswith(STATISTICS))
+    return parameters, tuple(Unused(p.replace("#", "*"), left[p], why) for p, why in unused if left[p])
+
+
+def rename(name: str, pairs: tuple[tuple[str, str], ...]) -> str:
+    """``name`` with the first prefix of ``pairs`` that fits replaced by its partner; else as it is."""
+    for prefix, ours in pairs:
+        match = _pattern(prefix).match(name)
+        if match:
+            return ours.replace("#", match[1] if match.groups() else "#") + name[match.end() :]
+    return name
+
+
+def matches(name: str, prefix: str) -> bool:
+    """Whether ``name`` is ``prefix`` or below it; # stands for a number."""
+    return _pattern(prefix).match(name) is not None
+
+
+def _pattern(prefix: str) -> re.Pattern[str]:
+    return re.compile(re.escape(prefix).replace(r"\#", r"(\d+)") + r"(?=\.|$)")
+
+
+def swap_prefix(state: dict[str, Tensor], prefix: str, other: str) -> dict[str, Tensor]:
+    """Names that begin with ``prefix`` begin with ``other``."""
+    return {other + k.removeprefix(prefix) if k.startswith(prefix) else k: v for k, v in state.items()}
+
+
+def _some(state: Mapping[str, Tensor]) -> str:
+    return ", ".join(list(state)[:3]) or "nothing"
