@@ -100,6 +100,62 @@ def predict(
 
 
 @app.command(no_args_is_help=True)
+def explain(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="A video or a picture.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="PNG, JPEG or PDF of a frame; MP4 of a span.")
+    ] = None,
+    frame: Annotated[int | None, typer.Option(min=0, help="Explain this frame, counted from 0.")] = None,
+    start: Annotated[float | None, typer.Option(min=0, help="Seconds; explain from here on, as a video.")] = None,
+    end: Annotated[float | None, typer.Option(min=0, help="Seconds; until here.")] = None,
+    shift: Annotated[
+        float | None, typer.Option(help="Seconds from a moment to the other one whose sound it gets; default: half.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="A name (see README) or a .safetensors file.")] = "compact",
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """What it attends to: sound times picture at every stage; the map with, without and with another moment's sound."""
+    if frame is not None and (start is not None or end is not None):
+        raise typer.BadParameter("--frame is one frame, --start and --end a span: give one of the two")
+    if start is not None and end is not None and end <= start:
+        raise typer.BadParameter(f"--end {end} is not after --start {start}")
+    from diffsal.explain import write_explanation
+    from diffsal.media import open_source
+    from diffsal.progress import watched
+    from diffsal.render import default_outputs, expected_frames
+    from diffsal.weights import load
+
+    source = open_source(video)
+    if source.camera is not None:
+        raise InputError(f"{video}: a camera cannot be explained; record it with `diffsal predict {video} -o FILE`")
+    is_video = frame is None and not source.is_picture
+    if output is None:
+        part = "explained.mp4" if is_video else f"frame{frame or 0:06d}.png"
+        output = default_outputs(source, video).overlay.with_suffix(f".{part}")
+    _check_output(output, force)
+    settings = {"frame": frame, "start": start, "end": end, "shift_seconds": shift, "steps": steps, "seed": seed,
+                "device": device.value}
+    with watched(video, expected_frames(source, start, end) if is_video else 1) as show:
+        done = write_explanation(load(weights), source, output, show, **settings)
+    for problem in source.problems:
+        _complain(problem)
+    print(f"{video}: {done} frame{'s' * (done > 1)} → {output}")
+    raise typer.Exit(int(bool(source.problems)))
+
+
+def _check_output(path: Path, force: bool) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file in it with -o")
+    if path.exists() and not force:
+        raise InputError(f"{path}: exists already; give another name with -o or overwrite it with --force")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder; make it first")
+
+
+@app.command(no_args_is_help=True)
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, such as compact.")],
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="Settings to change.")] = None,

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,19 @@ class FrameRate(ProgressColumn):
         return Text(f"{task.speed:.1f} fps" if task.speed else "– fps")
 
 
+def _bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), FrameRate(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+@contextmanager
+def watched(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal: the function that it gives takes the number of frames done."""
+    with _bar(Console(stderr=True)) as progress, interruptible():
+        task = progress.add_task(name, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
 def run_all(
     model: DiffSal, inputs: list[str], wanted: Outputs, only_maps: bool, force: bool, settings: dict
 ) -> int:
@@ -46,9 +59,7 @@ def run_all(
                 folder.mkdir(parents=True, exist_ok=True)
     _tell(problems)
     done = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), FrameRate(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-    with bar as progress, interruptible():
+    with _bar(console) as progress, interruptible():
         for name in names:
             task = progress.add_task(name, total=None)
             try:
