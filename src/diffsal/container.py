@@ -11,6 +11,8 @@ from diffsal.errors import InputError
 
 ATTACHED_PICTURE = av.stream.Disposition.attached_pic
 NETWORK_TIMEOUT_SECONDS = 30
+# Codecs whose packets are frames one to one, so that packets' times number the frames without decoding them
+SEEKABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1")
 PATIENCE = 3  # a demuxer that fails this often in a row will not recover
 
 
@@ -50,6 +52,21 @@ def start_seconds(*streams: Any) -> float:
     """The earliest start of ``streams`` (any of which may be None), on the container's clock."""
     starts = [s.start_time * s.time_base for s in streams if s is not None and s.start_time is not None]
     return float(min(starts, default=0))
+
+
+def frame_seconds(path: str, origin_seconds: float) -> list[float]:
+    """The times of all frames of a local file, in order, without decoding; empty where its packets carry none."""
+    seconds = []
+    with open_media(path, path) as container:
+        stream = picture_stream(container)
+        if stream is None or stream.codec_context.name not in SEEKABLE_CODECS:
+            return []
+        for packet in Decoding(container, stream, origin_seconds).packets():
+            if packet.size and not packet.is_discard:
+                if packet.pts is None:
+                    return []
+                seconds.append(float(packet.pts * stream.time_base) - origin_seconds)
+    return sorted(seconds)
 
 
 class Decoding:

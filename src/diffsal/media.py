@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from diffsal.audio import SAMPLE_RATE, Sound
-from diffsal.container import Decoding, open_media, picture_stream, sound_stream, start_seconds
+from diffsal.container import SEEKABLE_CODECS, Decoding, open_media, picture_stream, sound_stream, start_seconds
 from diffsal.errors import InputError
 from diffsal.soundtrack import read_sound, sound_end
 
@@ -39,8 +39,6 @@ HOLE_SECONDS = 0.25
 MOST_HOLES = 3
 UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 HD_LINES = 720  # from here on, players take unspecified colours for BT.709
-# Codecs whose packets are frames one to one, so that packets' times number the frames without decoding them
-SEEKABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +72,7 @@ class Source:
     origin_seconds: float = 0.0  # where the container's own clock stands at our time 0
     sample_aspect_ratio: Fraction = Fraction(1)
     has_sound: bool = False
+    sound_path: str | None = None  # a file of its own for the sound, which starts with the picture
 
     @property
     def is_picture(self) -> bool:
@@ -97,6 +96,8 @@ class Source:
 
     def sound(self, rate: int | None = SAMPLE_RATE) -> Sound | None:
         """The clip's sound, mono, on the clock of its frames (:func:`diffsal.soundtrack.read_sound`)."""
+        if self.sound_path is not None:
+            return read_sound(self.sound_path, rate, None, self.problems)
         if self.path is None or not self.has_sound:
             return None
         return read_sound(self.path, rate, self.origin_seconds, self.problems)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
+from diffsal.data.clip import Clip
 from diffsal.errors import InputError
+from diffsal.media import VIDEO_SUFFIXES
 
 SIGMA_FRACTION = 0.025  # of the width: the ground truth's blur in the gaze protocol
 VIDEO_COLUMNS = ("observer", "start_s", "duration_s", "x", "y")
@@ -57,6 +59,77 @@ class GazeClip:
         return next((group[0] for group in SCENES if self.name in group), self.name)
 
 
+@dataclass(frozen=True, eq=False)
+class GazeTruth:
+    """Ground truth drawn from fixations: ``sigma`` is the blur as a fraction of the width. Reads ``table`` when asked.
+
+    Fixations outside the picture are left out; ``outside`` counts them.
+    """
+
+    table: Path
+    sigma: float = SIGMA_FRACTION
+    given: GazeClip | None = field(default=None, repr=False)  # a picture's, whose table is that of the whole set
+
+    @cached_property
+    def gaze(self) -> GazeClip:
+        return self.given or _read_clip(self.table, self.table)
+
+    @property
+    def outside(self) -> int:
+        return int((~_inside(self.gaze.fixations)).sum())
+
+    def _rows(self, clip: Clip, index: int) -> np.ndarray:
+        rows = self.gaze.on_frame(clip.seconds(index))
+        return rows[_inside(rows)]
+
+    def annotated(self, clip: Clip) -> list[int]:
+        """Frames that somebody fixates."""
+        return [i for i in range(clip.num_frames) if len(self._rows(clip, i))]
+
+    def map_path(self, clip: Clip, index: int) -> Path:
+        return self.table
+
+    def saliency_map(self, clip: Clip, index: int) -> np.ndarray:
+        return saliency_map(self._rows(clip, index), clip.height, clip.width, clip.width / clip.height, self.sigma)
+
+    def points(self, clip: Clip, index: int) -> np.ndarray:
+        rows = self._rows(clip, index)
+        size = np.array([clip.width, clip.height])
+        return np.minimum(rows[:, 3:5] * size, size - 1).astype(np.int64)
+
+    def fixations(self, clip: Clip, index: int) -> np.ndarray:
+        fixated = np.zeros((clip.height, clip.width), bool)
+        columns, rows = self.points(clip, index).T
+        fixated[rows, columns] = True
+        return fixated
+
+    def observers(self, clip: Clip, index: int) -> np.ndarray:
+        return self._rows(clip, index)[:, 0].astype(np.int64)
+
+
+def read(root: Path, split: str = "all", fold: int | None = None, sigma: float = SIGMA_FRACTION) -> list[Clip]:
+    """The clips and pictures of set ``split``, or of all sets; ``fold`` is not used. A clip's ``split`` is its set."""
+    names = set_names(root)
+    if split != "all" and split not in names:
+        raise InputError(f"{root}: no set {split!r}: expected a folder {root / 'videos' / split} or "
+                         f"{root / 'images' / split}; there are {', '.join(names) or 'none'}")
+    return [clip for name in names if split in ("all", name) for clip in _clips(root, name, sigma)]
+
+
+def set_names(root: Path) -> list[str]:
+    """The sets of ``root``, those of videos first."""
+    return [f.name for kind in ("videos", "images") for f in sorted(root.glob(f"{kind}/*")) if f.is_dir()]
+
+
+def _clips(root: Path, name: str, sigma: float) -> list[Clip]:
+    videos = root / "videos" / name
+    if videos.is_dir():
+        paths = sorted(p for p in videos.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES or p.is_dir())
+        return [Clip(p.stem, "gaze", name, p, GazeTruth(root / "gaze" / name / f"{p.stem}.csv", sigma)) for p in paths]
+    table = _picture_table(root, name)
+    return [Clip(g.name, "gaze", name, g.path, GazeTruth(table, sigma, g)) for g in read_set(root, name)]
+
+
 def read_set(root: Path, set_name: str) -> list[GazeClip]:
     """Every clip or picture of ``set_name`` in name order.
 
@@ -64,20 +137,29 @@ def read_set(root: Path, set_name: str) -> list[GazeClip]:
     """
     videos, pictures = root / "videos" / set_name, root / "images" / set_name
     if videos.is_dir():
-        return [_read_clip(root, set_name, path) for path in sorted(videos.glob("*.mp4"))]
+        tables = root / "gaze" / set_name
+        return [_read_clip(path, tables / f"{path.stem}.csv") for path in sorted(videos.glob("*.mp4"))]
     if pictures.is_dir():
         return _read_pictures(root, set_name, pictures)
     raise InputError(f"{root}: no set {set_name!r}: expected a folder {videos} or {pictures}")
 
 
-def _read_clip(root: Path, set_name: str, path: Path) -> GazeClip:
-    rows = _read_rows(root / "gaze" / set_name / f"{path.stem}.csv", VIDEO_COLUMNS)
-    return GazeClip(path.stem, set_name, path, False, np.array(rows, dtype=np.float64).reshape(-1, 5))
+def _read_clip(path: Path, table: Path) -> GazeClip:
+    rows = _read_rows(table, VIDEO_COLUMNS)
+    return GazeClip(path.stem, table.parent.name, path, False, np.array(rows, dtype=np.float64).reshape(-1, 5))
+
+
+def _picture_table(root: Path, set_name: str) -> Path:
+    table = root / "gaze" / f"{set_name}.csv.gz"
+    return table if table.exists() else table.with_suffix("")
+
+
+def _inside(rows: np.ndarray) -> np.ndarray:
+    return ((rows[:, 3:5] >= 0) & (rows[:, 3:5] <= 1)).all(1)
 
 
 def _read_pictures(root: Path, set_name: str, folder: Path) -> list[GazeClip]:
-    table = root / "gaze" / f"{set_name}.csv.gz"
-    rows = _read_rows(table if table.exists() else table.with_suffix(""), PICTURE_COLUMNS)
+    rows = _read_rows(_picture_table(root, set_name), PICTURE_COLUMNS)
     by_picture: dict[str, list[tuple[float, ...]]] = {}
     for name, observer, index, x, y in rows:
         if float(index) > 0:
@@ -104,9 +186,9 @@ def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple]:
 
 
 def saliency_map(
-    fixations: Float[np.ndarray, "n 5"], height: int, width: int, aspect: float
+    fixations: Float[np.ndarray, "n 5"], height: int, width: int, aspect: float, sigma: float = SIGMA_FRACTION
 ) -> Float[np.ndarray, "{height} {width}"]:
-    """Fixations blurred with σ = 0.025 of the width, scaled to a maximum of 1; zero where nobody fixates.
+    """Fixations blurred with ``sigma`` (a fraction of the width), scaled to a maximum of 1; zero where nobody fixates.
 
     ``aspect`` is the picture's own width over height: σ is round on the picture, not on a stretched grid.
     """
@@ -114,6 +196,5 @@ def saliency_map(
     xs = np.clip((fixations[:, 3] * width).astype(int), 0, width - 1)
     ys = np.clip((fixations[:, 4] * height).astype(int), 0, height - 1)
     np.add.at(grid, (ys, xs), 1.0)
-    sigma = SIGMA_FRACTION * width
-    grid = cv2.GaussianBlur(grid, (0, 0), sigmaX=sigma, sigmaY=SIGMA_FRACTION * aspect * height)
+    grid = cv2.GaussianBlur(grid, (0, 0), sigmaX=sigma * width, sigmaY=sigma * aspect * height)
     return grid / grid.max() if grid.max() > 0 else grid

@@ -1,0 +1,126 @@
+"""Ground truth in files, one map and one set of fixations per frame, found by the number in their names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from diffsal.data.clip import Clip, file_number
+from diffsal.errors import InputError
+from diffsal.media import PICTURE_SUFFIXES
+
+FIXATION_VARIABLES = ("I", "eyeMap")  # DHF1K's and STAViS's names in their .mat files
+
+
+@dataclass(frozen=True, eq=False)
+class MapFiles:
+    """``maps``: a folder of grey pictures. ``fixation_folders``: ``.mat`` or pictures, the first not empty counts."""
+
+    maps: Path
+    fixation_folders: tuple[Path, ...] = ()
+
+    @cached_property
+    def map_paths(self) -> dict[int, Path]:
+        return numbered_files(self.maps, PICTURE_SUFFIXES)
+
+    @cached_property
+    def fixation_paths(self) -> dict[int, Path]:
+        for folder in self.fixation_folders:
+            found = numbered_files(folder, (".mat",)) or numbered_files(folder, PICTURE_SUFFIXES)
+            if found:
+                return found
+        return {}
+
+    def annotated(self, clip: Clip) -> list[int]:
+        return [i for i in range(clip.num_frames) if clip.number(i) in self.map_paths]
+
+    def map_path(self, clip: Clip, index: int) -> Path:
+        number = clip.number(index)
+        if number in self.map_paths:
+            return self.map_paths[number]
+        example = next(iter(self.map_paths.values()), self.maps / "0001.png")
+        width = len(example.stem) - len(example.stem.rstrip("0123456789"))
+        return example.with_name(f"{example.stem[:-width]}{number:0{width}d}{example.suffix}")
+
+    def saliency_map(self, clip: Clip, index: int) -> np.ndarray:
+        path = self.map_path(clip, index)
+        if clip.number(index) not in self.map_paths:
+            raise InputError(f"{path}: no such map for frame {index} of {clip.name}; fetch it, or make maps from "
+                             "fixations with `diffsal prepare`")
+        return read_map(path)
+
+    def fixations(self, clip: Clip, index: int) -> np.ndarray | None:
+        if not self.fixation_paths:
+            return None
+        path = self.fixation_paths.get(clip.number(index))
+        if path is None:
+            folder = next(iter(self.fixation_paths.values())).parent
+            raise InputError(f"{folder}: no fixations for frame {index} of {clip.name} (number {clip.number(index)}); "
+                             "fetch the file")
+        return read_fixations(path)
+
+    def points(self, clip: Clip, index: int) -> np.ndarray | None:
+        fixated = self.fixations(clip, index)
+        return None if fixated is None else np.argwhere(fixated)[:, ::-1].astype(np.int64)
+
+    def observers(self, clip: Clip, index: int) -> None:
+        return None
+
+
+def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
+    """The files of ``folder`` with such an ending, by the number at the end of their names; empty if there is none."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise InputError(f"{folder}: the folder cannot be read ({error.strerror}); check its permissions") from None
+    paths = (folder / name for name in names if name.lower().endswith(suffixes))
+    return {file_number(path): path for path in paths if path.stem[-1:].isdigit()}
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """A grey picture as it is stored, uint8 or uint16 (h, w). :class:`InputError` if it cannot be read."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); fetch it again") from None
+    image = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE) if data.size else None
+    if image is None:
+        raise InputError(f"{path}: not a picture that can be decoded; fetch it again")
+    return image
+
+
+def read_map(path: Path) -> np.ndarray:
+    """A saliency map from an 8- or 16-bit picture: float32 (h, w) in [0, 1]."""
+    image = read_grey(path)
+    return image.astype(np.float32) / np.iinfo(image.dtype).max
+
+
+def read_fixations(path: Path) -> np.ndarray:
+    """bool (h, w), from a picture or the matrix ``I`` or ``eyeMap`` of a ``.mat`` file: above 0 is fixated."""
+    return (read_matrix(path) if path.suffix.lower() == ".mat" else read_grey(path)) > 0
+
+
+def read_matrix(path: Path) -> np.ndarray:
+    """The fixation matrix (h, w) of a MATLAB file up to version 7. :class:`InputError` for anything else."""
+    from scipy.io import loadmat  # slow to import, and only some databases need it
+
+    try:
+        variables = loadmat(path, variable_names=FIXATION_VARIABLES)
+    except NotImplementedError:
+        raise InputError(f"{path}: MATLAB 7.3 file, expected 7 or older; save it again with '-v7'") from None
+    except Exception as error:  # a broken file may raise almost anything there
+        raise InputError(f"{path}: not a MATLAB file that can be read ({error}); fetch it again") from None
+    found = next((variables[name] for name in FIXATION_VARIABLES if name in variables), None)
+    if found is None:
+        raise InputError(f"{path}: no variable {' or '.join(FIXATION_VARIABLES)} in it; is it a fixation map?")
+    matrix = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "buif":
+        raise InputError(f"{path}: {matrix.dtype} of shape {matrix.shape}, expected a matrix; fetch it again")
+    return matrix

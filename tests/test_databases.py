@@ -1,0 +1,148 @@
+"""Every layout of every data set is read from its synthetic copy, and what is broken in one is named."""
+
+import numpy as np
+import pytest
+
+from diffsal.data import DATASETS, dhf1k, stavis, synthetic
+from diffsal.errors import InputError
+
+COPIES = [(name, variant) for name in DATASETS
+          for variant in synthetic.VARIANTS.get("stavis" if name in stavis.SETS else name, ("only",))
+          if name not in ("coutrot1", "coutrot2", "etmd", "summe") or variant == "frames"]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """``copy("dhf1k", "frames")`` is the root of a synthetic copy, made once."""
+    made = {}
+
+    def root(name, variant=None):
+        if (name, variant) not in made:
+            made[name, variant] = synthetic.write(name, tmp_path_factory.mktemp(name), variant)
+        return made[name, variant]
+
+    return root
+
+
+@pytest.mark.parametrize(("name", "variant"), COPIES)
+def test_every_frame_comes_with_its_own_ground_truth(copy, name, variant):
+    clips = DATASETS[name](copy(name, variant), "all")
+    assert len({(c.split, c.name) for c in clips}) == len(clips) > 2
+    for clip in clips:
+        assert clip.dataset == name and clip.num_frames >= 1
+        assert [f.index for f in clip] == list(range(clip.num_frames))
+        if clip.truth is None:
+            assert (name, clip.split) == ("dhf1k", "test") and clip.annotated == [] and clip.saliency_map(0) is None
+            continue
+        assert clip.annotated == list(range(clip.num_frames))
+        for index in {0, clip.num_frames // 2, clip.num_frames - 1}:
+            image = clip.frames([index])[0].astype(int)
+            ball = np.argwhere(image[..., 0] - image[..., 1] > 100)
+            saliency, fixated, points = clip.saliency_map(index), clip.fixations(index), clip.points(index)
+            assert saliency.dtype == np.float32 and saliency.shape == fixated.shape == (clip.height, clip.width)
+            assert saliency.max() == pytest.approx(1, abs=0.02) and fixated.dtype == bool
+            assert {(x, y) for x, y in points} == {(x, y) for y, x in np.argwhere(fixated)}
+            # people look at the ball of this very frame
+            assert np.linalg.norm(np.median(points, 0)[::-1] - ball.mean(0)) < 6, (clip.name, index)
+
+
+def test_frames_come_in_the_order_asked_for_from_files_and_folders(copy):
+    for variant in synthetic.VARIANTS["dhf1k"]:
+        clip = DATASETS["dhf1k"](copy("dhf1k", variant), "val")[0]
+        whole = np.stack([f.image for f in clip])
+        np.testing.assert_array_equal(clip.frames([9, 9, 4, 17, 0]), whole[[9, 9, 4, 17, 0]])
+        with pytest.raises(ValueError, match="18 frames"):
+            clip.frames([18])
+
+
+def test_splits_and_folds(copy):
+    assert [c.name for c in DATASETS["dhf1k"](copy("dhf1k"), "val")] == ["0601", "0602"]
+    assert [c.name for c in DATASETS["avad"](copy("avad"), "test", 2)] == ["clip_2"]
+    assert [c.name for c in DATASETS["avad"](copy("avad"), "train", 2)] == ["clip_1", "clip_3"]
+    tested = DATASETS["avad"](copy("avad"), "test")
+    assert [(c.name, c.fold) for c in tested] == [("clip_1", 1), ("clip_2", 2), ("clip_3", 3)]
+    assert [c.name for c in DATASETS["diem"](copy("diem"), "test", 2)] == ["clip_3"]  # one list for all folds
+    assert [c.name for c in DATASETS["gaze"](copy("gaze"), "play")] == ["ball", "kite"]
+    for name, split, fold in (("dhf1k", "testing", None), ("ucf_sports", "val", None), ("avad", "test", 4),
+                              ("gaze", "talk", None)):
+        with pytest.raises(InputError, match="expected"):
+            DATASETS[name](copy(name), split, fold)
+
+
+def test_rates_that_are_no_whole_numbers_and_sound_on_the_clock_of_the_video(copy):
+    for variant in synthetic.VARIANTS["stavis"]:
+        clips = DATASETS["avad"](copy("avad", variant), "all")
+        assert [c.frame_rate for c in clips] == pytest.approx([14.99985, 25, 29.97003], abs=2e-4)
+        for clip in clips:
+            assert clip.seconds(17) == pytest.approx(17 / clip.frame_rate, abs=1e-3)
+            assert clip.listed_frames == clip.num_frames and clip.has_sound
+            sound = clip.sound()
+            assert (sound.rate, sound.start_seconds) == (16_000, 0)
+            assert sound.duration_seconds == pytest.approx(clip.num_frames / clip.frame_rate, abs=2e-3)
+            assert clip.source().sound(None).rate in (44_100, 16_000, 48_000)
+
+
+def test_shots_shorter_than_a_window_and_numbered_from_anywhere(copy):
+    shots = {c.name: c for c in DATASETS["hollywood2"](copy("hollywood2"), "test")}
+    assert [c.num_frames for c in shots.values()] == [20, 5, 1]
+    assert shots["actioncliptest00001_1"].number(0) == 23 and shots["actioncliptest00003_1"].number(0) == 5
+    assert shots["actioncliptest00001_2"].map_path(4).name == "actioncliptest00001_2_00047.png"
+
+
+def test_observers_and_repeated_points_of_the_gaze_layout(tmp_path):
+    synthetic.write("gaze", tmp_path)
+    path = tmp_path / "gaze/play/ball.csv"
+    path.write_text("observer,start_s,duration_s,x,y\n1,0,1,.5,.5\n4,0,1,.5,.5\n2,0,1,1.2,.5\n3,0.2,1,0,1\n")
+    clip = DATASETS["gaze"](tmp_path, "play")[0]
+    assert clip.points(0).tolist() == [[32, 24], [32, 24]] and clip.observers(0).tolist() == [1, 4]
+    assert clip.fixations(0).sum() == 1 and clip.truth.outside == 1
+    assert clip.points(5).tolist()[2] == [0, 47]  # the corner belongs to the picture
+
+
+def test_what_is_broken_is_named(tmp_path):
+    root = synthetic.write("dhf1k", tmp_path, "images")
+    truth = root / "annotation/0001"
+    (truth / "maps/0003.png").unlink()
+    (truth / "maps/0004.png").write_bytes((truth / "maps/0004.png").read_bytes()[:60])
+    (truth / "fixation/0005.png").write_bytes(b"")
+    (truth / "images/0006.png").write_bytes(b"nothing")
+    clip = dhf1k.read(root, "train")[0]
+    assert clip.annotated == [i for i in range(18) if i != 2]
+    for read, name in ((clip.saliency_map, "maps/0003.png"), (clip.saliency_map, "maps/0004.png"),
+                       (clip.fixations, "fixation/0005.png"), (lambda i: clip.frames([i]), "images/0006.png")):
+        with pytest.raises(InputError, match=name):
+            read(int(name[-7:-4]) - 1)
+    with pytest.raises(InputError, match="no DHF1K videos"):
+        dhf1k.read(tmp_path / "elsewhere")
+
+
+def test_matlab_files_that_are_broken_new_or_something_else(tmp_path):
+    from scipy.io import savemat
+    from scipy.sparse import csc_matrix
+
+    from diffsal.data.maps import read_fixations
+
+    path = tmp_path / "fixMap_00001.mat"
+    savemat(path, {"eyeMap": csc_matrix(np.eye(3))})
+    assert read_fixations(path).tolist() == np.eye(3, dtype=bool).tolist()
+    header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
+    cases = {b"nothing": "not a MATLAB file", header + bytes(400): "7.3", path.read_bytes()[:150]: "not a MATLAB file"}
+    for data, message in cases.items():
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=rf"fixMap_00001\.mat.*{message}"):
+            read_fixations(path)
+    for variables, message in (({"other": np.eye(2)}, "no variable I or eyeMap"), ({"I": "text"}, "expected a matrix")):
+        savemat(path, variables)
+        with pytest.raises(InputError, match=message):
+            read_fixations(path)
+
+
+def test_lists_with_a_broken_line(copy, tmp_path):
+    path = tmp_path / "fold_lists/AVAD_list_test_1_fps.txt"
+    path.parent.mkdir()
+    for line, message in (("V1 30", "line 2 is 'V1 30'"), ("V1 0 25", "line 2 has 0 frames")):
+        path.write_text(f"V0 20 25.0\n{line}\n")
+        with pytest.raises(InputError, match=message):
+            DATASETS["avad"](tmp_path, "test", 1)
+    with pytest.raises(InputError, match=r"AVAD_list_test_2_fps\.txt: no such list"):
+        DATASETS["avad"](tmp_path, "test", 2)
