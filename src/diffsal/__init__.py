@@ -13,6 +13,7 @@ _HOMES = {
     "TrainConfig": "diffsal.config",
     "InputError": "diffsal.errors",
     "Prediction": "diffsal.prediction",
+    "convert": "diffsal.convert",
     "load": "diffsal.weights",
     "metrics": "diffsal.metrics",
     "predict": "diffsal.prediction",
@@ -24,6 +25,6 @@ def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'diffsal' has no attribute {name!r}")
     module = importlib.import_module(_HOMES[name])
-    value = module if _HOMES[name] == f"diffsal.{name}" and name == "metrics" else getattr(module, name)
+    value = module if _HOMES[name] == f"diffsal.{name}" else getattr(module, name)
     globals()[name] = value
     return value

@@ -136,7 +136,7 @@ def convert(checkpoint: Path, out: Path, half: bool = False, force: bool = False
     state = read_checkpoint(checkpoint)
     origin = {"diffsal.converted_from": checkpoint.name, "diffsal.source_sha256": sha256_of(checkpoint)}
     if is_released(state):
-        model, conversion = _released(state, checkpoint)
+        model, conversion = from_released(state, checkpoint)
         save(model, out, {**_provenance(conversion), **origin}, half)
         return conversion
     source = recognise(state, checkpoint)
@@ -159,7 +159,7 @@ def released(state_dict: Mapping[str, Tensor]) -> DiffSal:
     state = strip_wrappers(dict(state_dict))
     if not is_released(state):
         raise InputError(f"not a released DiffSal: expected visual_net.… and decoder_net.…, got {_some(state)}")
-    return _released(state, "state dict")[0]
+    return from_released(state)[0]
 
 
 def is_released(state: Mapping[str, Tensor]) -> bool:
@@ -177,7 +177,10 @@ def released_config(state: Mapping[str, Tensor]) -> ModelConfig:
     return replace(config, modulation_stages=stages)
 
 
-def _released(state: dict[str, Tensor], where: Path | str) -> tuple[DiffSal, Conversion]:
+def from_released(
+    state: Mapping[str, Tensor], where: Path | str = "state dict"
+) -> tuple[DiffSal, Conversion]:
+    """:func:`released`, and what became of each of the checkpoint's parts; ``where`` begins its errors."""
     config = released_config(state)
     model = DiffSal(config)
     sound = "audio-visual" if config.audio_encoder else "video only"

@@ -74,9 +74,13 @@ class I3D(nn.Module):
 
     def logits(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b k"]:
         """Class scores before the softmax, averaged over time and places; needs ``num_classes``."""
+        return self.classify(self(video)[-1])
+
+    def classify(self, coarsest: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b k"]:
+        """The same from the coarsest scale."""
         if self.Logits_Conv3d_0c_1x1 is None:
             raise ValueError(f"this I3D has no classifier: build I3D(num_classes={NUM_CLASSES})")
-        pooled = F.avg_pool3d(self(video)[-1], LOGITS_POOL, 1)
+        pooled = F.avg_pool3d(coarsest, LOGITS_POOL, 1)
         return self.Logits_Conv3d_0c_1x1(pooled).mean(dim=(2, 3, 4))
 
 
