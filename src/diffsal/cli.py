@@ -146,7 +146,61 @@ def explain(
     raise typer.Exit(int(bool(source.problems)))
 
 
-def _check_output(path: Path, force: bool) -> None:
+@app.command(no_args_is_help=True)
+def compare(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="The video.")],
+    more: Annotated[list[str] | None, typer.Argument(metavar="[NAME=DIR]…", help="More maps.")] = None,
+    maps: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DIR", help="A model's maps, NNNNNN.png; ours first; repeatable.")
+    ] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option(help="Fixations (.csv, gaze layout), a folder of maps, or one with maps/, fixation/.")
+    ] = None,
+    output: Annotated[
+        list[Path] | None, typer.Option("-o", "--output", help="PNG, JPEG or PDF; repeatable. Default: PNG and PDF.")
+    ] = None,
+    each: Annotated[int, typer.Option(min=1, max=20, help="Frames of each kind.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Models side by side: picture, humans, maps, with CC and NSS, on frames that a rule chooses."""
+    pairs = [pair.partition("=") for pair in (maps or []) + (more or [])]
+    if not pairs or not all(name and folder for name, _, folder in pairs):
+        raise typer.BadParameter("give each model's maps as --maps NAME=DIR")
+    if len({name for name, *_ in pairs}) < len(pairs):
+        raise typer.BadParameter("two models have the same name")
+    from diffsal.compare import Humans, Maps, draw, measure
+    from diffsal.media import open_source
+    from diffsal.panels import write_figure
+    from diffsal.progress import watched
+    from diffsal.render import default_outputs
+
+    source = open_source(video)
+    beside = default_outputs(source, video).overlay or Path("camera.saliency.mp4")
+    outputs = output or [beside.with_suffix(f".compared{ending}") for ending in (".png", ".pdf")]
+    for path in outputs:
+        _check_output(path, force, (".png", ".jpg", ".pdf"))
+    models = [Maps.read(name, Path(folder)) for name, _, folder in pairs]
+    humans = Humans.read(ground_truth) if ground_truth else None
+    with watched(video, source.num_frames) as show:
+        comparison = measure(source, models, humans, show)
+        image = draw(source, models, humans, comparison, each)
+    for path in outputs:
+        write_figure(path, image)
+    if comparison.scores:
+        for name, mean in zip(comparison.names, comparison.means(), strict=True):
+            print(f"{name}: {mean}")
+    lacking = [f"{video}: {name} has no map for {n} of the frames that count; they are left out"
+               for name, n in comparison.missing.items() if n]
+    problems = [*source.problems, *comparison.problems, *lacking]
+    for problem in problems:
+        _complain(problem)
+    print(f"{video}: {len(comparison.frames)} frames compared → {', '.join(map(str, outputs))}")
+    raise typer.Exit(int(bool(problems)))
+
+
+def _check_output(path: Path, force: bool, suffixes: tuple[str, ...] = ()) -> None:
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: this is one of {' '.join(suffixes)}; rename it")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a file in it with -o")
     if path.exists() and not force:

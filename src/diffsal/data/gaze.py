@@ -72,7 +72,7 @@ class GazeTruth:
 
     @cached_property
     def gaze(self) -> GazeClip:
-        return self.given or _read_clip(self.table, self.table)
+        return self.given or read_clip(self.table, self.table)
 
     @property
     def outside(self) -> int:
@@ -138,13 +138,14 @@ def read_set(root: Path, set_name: str) -> list[GazeClip]:
     videos, pictures = root / "videos" / set_name, root / "images" / set_name
     if videos.is_dir():
         tables = root / "gaze" / set_name
-        return [_read_clip(path, tables / f"{path.stem}.csv") for path in sorted(videos.glob("*.mp4"))]
+        return [read_clip(path, tables / f"{path.stem}.csv") for path in sorted(videos.glob("*.mp4"))]
     if pictures.is_dir():
         return _read_pictures(root, set_name, pictures)
     raise InputError(f"{root}: no set {set_name!r}: expected a folder {videos} or {pictures}")
 
 
-def _read_clip(path: Path, table: Path) -> GazeClip:
+def read_clip(path: Path, table: Path) -> GazeClip:
+    """The fixations of the video ``path`` from ``table``, a ``.csv``; :class:`InputError` as :func:`read_set`."""
     rows = _read_rows(table, VIDEO_COLUMNS)
     return GazeClip(path.stem, table.parent.name, path, False, np.array(rows, dtype=np.float64).reshape(-1, 5))
 
