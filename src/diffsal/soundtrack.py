@@ -90,10 +90,12 @@ class _Track:
 
 
 def sound_end(path: str, origin_seconds: float) -> float:
-    """When the last packet of the sound ends, in seconds."""
+    """When the last packet of the sound ends, in seconds; 0 without sound."""
     end = 0.0
     with open_media(path, path) as container:
         stream = sound_stream(container)
+        if stream is None:
+            return end
         for packet in Decoding(container, stream, origin_seconds).packets():
             if packet.pts is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * stream.time_base) - origin_seconds)

@@ -5,10 +5,12 @@
 """
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import partial
 
 from diffsal.data import dhf1k, gaze, hollywood2, stavis, ucf_sports
 from diffsal.data.clip import Clip
+from diffsal.errors import InputError
 
 DATASETS: dict[str, Callable[..., list[Clip]]] = {
     "dhf1k": dhf1k.read,
@@ -22,3 +24,12 @@ DATASETS: dict[str, Callable[..., list[Clip]]] = {
     "summe": partial(stavis.read, "summe"),
     "gaze": gaze.read,
 }
+
+
+def find(name: str) -> Callable[..., list[Clip]]:
+    """``DATASETS[name]``; :class:`InputError` with the nearest name for one that is not there."""
+    if name not in DATASETS:
+        near = get_close_matches(name, DATASETS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(DATASETS)}"
+        raise InputError(f"data set {name!r}: no such name; {hint}")
+    return DATASETS[name]

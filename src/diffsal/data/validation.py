@@ -1,0 +1,283 @@
+"""Is a download whole? Counts against the published ones, and what is missing, unreadable or does not fit together."""
+
+from __future__ import annotations
+
+import os
+import wave
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from diffsal.data import DATASETS, dhf1k, find, gaze, hollywood2, stavis, ucf_sports
+from diffsal.data.clip import Clip
+from diffsal.data.maps import MapFiles
+from diffsal.errors import InputError
+from diffsal.soundtrack import sound_end
+
+SAMPLED_FRAMES = 3  # of each clip are decoded: the first, the middle, the last
+SOUND_TOLERANCE_SECONDS = 0.5
+WAV_HEADER_BYTES = 44
+NAMED_FILES = 3  # of many that have the same fault
+
+
+@dataclass(eq=False)
+class Row:
+    """What one split holds. ``published`` is None where no number was published."""
+
+    split: str
+    videos: int
+    published: int | None = None
+    frames: int = 0
+    maps: int = 0
+    fixations: int = 0
+    sounds: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """One row for each split, and one line for each thing that is wrong."""
+
+    dataset: str
+    rows: list[Row]
+
+    @property
+    def problems(self) -> list[str]:
+        return [problem for row in self.rows for problem in row.problems]
+
+    def table(self) -> Table:
+        columns = ("split", "videos", "published", "frames", "maps", "fixations", "with sound", "problems")
+        table = Table(title=self.dataset, title_justify="left")
+        for number, column in enumerate(columns):
+            table.add_column(column, justify="right" if number else "left")
+        for r in self.rows:
+            published = "–" if r.published is None else f"{r.published:,}"
+            counts = (r.frames, r.maps, r.fixations, r.sounds)
+            shown = (f"{n:,}" if n else "–" for n in counts)
+            table.add_row(r.split, f"{r.videos:,}", published, *shown, f"{len(r.problems):,}")
+        return table
+
+
+def validate(
+    dataset: str,
+    root: Path,
+    split: str = "all",
+    *,
+    partial: bool = False,
+    full: bool = False,
+    workers: int | None = None,
+    on_clip: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Check ``split`` of ``dataset`` under ``root``.
+
+    Every folder is listed and every file's size seen; of each clip :data:`SAMPLED_FRAMES` frames are decoded with
+    their ground truth, with ``full`` all of them. ``partial`` leaves out the comparison with the published numbers.
+    ``on_clip(done, total)`` is called after each clip. Raises :class:`InputError` for an unknown data set or split, or
+    where nothing of the data set is there.
+    """
+    find(dataset)
+    groups = _splits(dataset, root, split)
+    if not any(clips for _, clips in groups):
+        raise InputError(groups[0][0].problems[0] if groups else f"{root}: no {dataset} there; see docs/databases.md")
+    total, done = sum(len(clips) for _, clips in groups), 0
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for row, clips in groups:
+            if not partial and row.published not in (None, row.videos):
+                row.problems.insert(0, f"{root}: {row.split} has {row.videos} videos, published were {row.published}; "
+                                       "fetch the rest (--partial: a part is meant)")
+            for found in pool.map(lambda clip: check_clip(clip, full), clips):
+                for name in ("frames", "maps", "fixations", "sounds"):
+                    setattr(row, name, getattr(row, name) + getattr(found, name))
+                row.problems += found.problems
+                done += 1
+                on_clip(done, total)
+    return Report(dataset, [row for row, _ in groups])
+
+
+def _splits(dataset: str, root: Path, split: str) -> list[tuple[Row, list[Clip]]]:
+    """The rows of the table, each with the clips that are checked for it."""
+    if dataset == "gaze":
+        names = gaze.set_names(root) if split == "all" else [split]
+        published: dict[str, int | None] = dict.fromkeys(names)
+    elif dataset in stavis.SETS:
+        return _folds(dataset, root, split)
+    else:
+        published = {"dhf1k": {name: len(numbers) for name, numbers in dhf1k.SPLITS.items()},
+                     "hollywood2": hollywood2.NUM_VIDEOS, "ucf_sports": ucf_sports.NUM_VIDEOS}[dataset]
+    if split != "all" and split not in published:
+        find(dataset)(root, split)  # says which there are
+    groups = []
+    for name in published if split == "all" else [split]:
+        row = Row(name, 0, published[name])
+        clips: list[Clip] = []
+        try:
+            clips = DATASETS[dataset](root, name)
+        except InputError as error:
+            row.problems.append(str(error))
+        row.videos = len({hollywood2.video_of(c) for c in clips} if dataset == "hollywood2" else clips)
+        groups.append((row, clips))
+    return groups
+
+
+def _folds(dataset: str, root: Path, split: str) -> list[tuple[Row, list[Clip]]]:
+    """All clips once, then what the list of each fold names."""
+    facts, read, groups = stavis.SETS[dataset], find(dataset), []
+    clips = read(root, split)
+    groups.append((Row(split, len(clips), facts.num_videos if split == "all" else None), clips))
+    for number, published in enumerate(facts.num_test, 1):
+        name = f"test, fold {number}" if len(facts.num_test) > 1 else "test"
+        if split != "train":
+            groups.append((Row(name, len(read(root, "test", number)), published), []))
+    return groups
+
+
+def check_clip(clip: Clip, full: bool = False) -> Row:
+    """Counts and problems of one clip."""
+    row = Row(clip.split, 1)
+    try:
+        row.frames = clip.num_frames
+    except InputError as error:
+        row.problems.append(str(error))
+        return row
+    for check in (_check_frames, _check_truth, _check_sound):
+        try:
+            check(clip, row, full)
+        except (InputError, OSError) as error:
+            row.problems.append(str(error))
+    return row
+
+
+def _check_frames(clip: Clip, row: Row, full: bool) -> None:
+    source = clip.source()
+    if clip.listed_frames is not None and clip.num_frames < clip.listed_frames:
+        row.problems.append(f"{clip.video}: {clip.num_frames} frames of {clip.listed_frames} in the list; "
+                            "fetch or extract the rest")
+    row.problems += _empty(source.pictures, "frame")
+    if full and not source.pictures:
+        count = sum(1 for _ in source.frames())
+        row.problems += source.problems
+        if count != clip.num_frames:
+            row.problems.append(f"{clip.video}: {count} frames can be decoded, {clip.num_frames} were expected")
+        return
+    for index in _sampled(clip, full) if source.pictures else [0]:
+        try:
+            clip.frames([index])
+        except InputError as error:
+            row.problems.append(str(error))
+    if source.path and source.duration_seconds and clip.num_frames > 1:
+        end = clip.seconds(clip.num_frames - 1) + 1 / clip.frame_rate
+        if end < source.duration_seconds - SOUND_TOLERANCE_SECONDS and not source.has_sound:
+            row.problems.append(f"{clip.video}: ends at {end:.2f} s of {source.duration_seconds:.2f} s, cut short; "
+                                "fetch it again")
+
+
+def _check_truth(clip: Clip, row: Row, full: bool) -> None:
+    truth = clip.truth
+    if isinstance(truth, MapFiles):
+        numbers = {clip.number(i) for i in range(clip.num_frames)}
+        maps, fixations = truth.map_paths, truth.fixation_paths
+        row.maps, row.fixations = len(maps), len(fixations)
+        row.problems += _missing(truth.maps, sorted(numbers - set(maps)), "frames without a map")
+        row.problems += _missing(truth.maps, sorted(set(maps) - numbers), "maps without a frame")
+        if fixations:
+            folder = next(iter(fixations.values())).parent
+            row.problems += _missing(folder, sorted(set(maps) - set(fixations)), "maps without fixations")
+        elif maps:
+            row.problems.append(f"{truth.fixation_folders[-1]}: no fixations for {len(maps)} maps; fetch them")
+        row.problems += _empty(maps.values(), "map") + _empty(fixations.values(), "fixation file")
+        for index in _sampled(clip, full):
+            if clip.number(index) in maps and maps[clip.number(index)].stat().st_size:
+                _check_map(clip, index, row)
+    elif isinstance(truth, gaze.GazeTruth):
+        rows = truth.gaze.fixations
+        row.fixations = len(rows)
+        if not len(rows):
+            row.problems.append(f"{truth.table}: holds no fixation; record or export them again")
+        if truth.outside:
+            row.problems.append(f"{truth.table}: {truth.outside} of {len(rows)} fixations lie outside the picture of "
+                                f"{clip.name}; x and y are fractions of width and height")
+        late = 0 if clip.is_picture else int((rows[:, 1] > clip.seconds(clip.num_frames - 1) + 1).sum())
+        if late:
+            row.problems.append(f"{truth.table}: {late} of {len(rows)} fixations begin after the end of {clip.video}; "
+                                "start_s is in seconds on the clip's clock")
+
+
+def _check_map(clip: Clip, index: int, row: Row) -> None:
+    """One map and its fixations: readable, of one size, not empty."""
+    path = clip.map_path(index)
+    try:
+        saliency = clip.saliency_map(index)
+        if not saliency.any():
+            row.problems.append(f"{path}: the map is zero everywhere; fetch it again, or leave the frame out")
+        if clip.truth.fixation_paths.get(clip.number(index)) is None:
+            return
+        fixations = clip.fixations(index)
+    except InputError as error:
+        row.problems.append(str(error))
+        return
+    own = clip.truth.fixation_paths[clip.number(index)]
+    if saliency.shape != fixations.shape:
+        sizes = [f"{a.shape[1]}x{a.shape[0]}" for a in (saliency, fixations)]
+        row.problems.append(f"{path}: the map is {sizes[0]}, its fixations {sizes[1]} ({own}); fetch both again")
+    elif saliency.any() and not fixations.any():
+        row.problems.append(f"{own}: nobody fixates, but the map {path} is not zero; fetch it again")
+
+
+def _check_sound(clip: Clip, row: Row, full: bool) -> None:
+    if not clip.has_sound:
+        if clip.dataset in stavis.SETS:
+            row.problems.append(f"{clip.video}: has no sound; fetch the video again or put a wav beside it")
+        return
+    seconds = _sound_seconds(clip, full)
+    row.sounds = int(seconds > 0)
+    expected = clip.seconds(clip.num_frames - 1) + 1 / clip.frame_rate
+    if clip.dataset in stavis.SETS and seconds < expected - SOUND_TOLERANCE_SECONDS:
+        row.problems.append(f"{clip.sound_path or clip.video}: {seconds:.2f} s of sound for {expected:.2f} s of video; "
+                            "fetch or extract it again")
+
+
+def _sound_seconds(clip: Clip, full: bool) -> float:
+    """When the sound ends: by a wav's size or a file's last packet, with ``full`` by decoding."""
+    path = clip.sound_path or clip.video
+    if not path.exists():
+        raise InputError(f"{path}: no such sound; fetch it, or extract it from the video with `diffsal prepare`")
+    if full:
+        sound = clip.sound(None)
+        return 0.0 if sound is None else sound.start_seconds + sound.duration_seconds
+    if path.suffix.lower() == ".wav":
+        try:
+            with wave.open(str(path)) as file:
+                sample_bytes = file.getnchannels() * file.getsampwidth()
+                size = min(file.getnframes() * sample_bytes, path.stat().st_size - WAV_HEADER_BYTES)
+                return size / sample_bytes / file.getframerate()
+        except (wave.Error, EOFError):
+            pass  # another kind of wav than plain PCM
+    return sound_end(str(path), clip.source().origin_seconds)
+
+
+def _sampled(clip: Clip, full: bool) -> Iterable[int]:
+    if full:
+        return range(clip.num_frames)
+    return sorted(set(np.linspace(0, clip.num_frames - 1, SAMPLED_FRAMES).round().astype(int).tolist()))
+
+
+def _missing(folder: Path, numbers: list[int], what: str) -> list[str]:
+    if not numbers:
+        return []
+    return [f"{folder}: {len(numbers)} {what} (number {_named(numbers)}); fetch them again"]
+
+
+def _empty(paths: Iterable[Path], what: str) -> list[str]:
+    names = [path for path in paths if not path.stat().st_size]
+    if not names:
+        return []
+    return [f"{names[0].parent}: {len(names)} empty {what}{'s' * (len(names) > 1)} "
+            f"({_named([p.name for p in names])}); fetch them again"]
+
+
+def _named(items: list) -> str:
+    return ", ".join(map(str, items[:NAMED_FILES])) + ", …" * (len(items) > NAMED_FILES)
