@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from diffsal.container import Decoding, open_media, sound_stream
+from diffsal.files import partial_path
 from diffsal.media import Source
 from diffsal.prediction import Prediction
 
@@ -29,11 +30,6 @@ CLOCK = 90_000  # ticks per second of the overlay's time stamps
 COPIED_CODECS = frozenset({"aac", "mp3", "mp3float"})  # what an MP4 in a browser plays as it is
 SHEET_FRAMES = 6
 SHEET_WIDTH = 320
-
-
-def partial_path(path: Path) -> Path:
-    """Where ``path`` grows until it is whole: hidden, in the same folder, with the same ending."""
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
 class Overlayer:

@@ -124,3 +124,36 @@ def read_matrix(path: Path) -> np.ndarray:
     if matrix.ndim != 2 or matrix.dtype.kind not in "buif":
         raise InputError(f"{path}: {matrix.dtype} of shape {matrix.shape}, expected a matrix; fetch it again")
     return matrix
+
+
+@dataclass(frozen=True)
+class Sigma:
+    """The blur that makes a map of fixations: ``px`` of the picture, ``deg`` of visual angle, ``w`` times its width."""
+
+    value: float
+    unit: str
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("px", "deg", "w") or not 0 < self.value < np.inf:
+            raise InputError(f"sigma {self.value}{self.unit}: expected a number above 0 and px, deg or w: 12.74px, 1deg, "
+                             "0.025w (of the width)")
+
+    @classmethod
+    def parse(cls, text: str) -> Sigma:
+        number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+        try:
+            return cls(float(number), text[len(number) :])
+        except ValueError:
+            raise InputError(f"sigma {text!r}: expected such as 12.74px, 1deg or 0.025w (of the width)") from None
+
+    def fraction(self, width: int, degrees_wide: float | None = None) -> float:
+        """As a fraction of a picture's width, which is ``width`` pixels or ``degrees_wide``."""
+        if self.unit == "deg" and degrees_wide is None:
+            raise InputError(f"sigma {self.value}deg: needs --pixels-per-degree, or a sigma in px or w")
+        return {"px": self.value / width, "w": self.value, "deg": self.value / (degrees_wide or 1)}[self.unit]
+
+
+def blur(fixated: np.ndarray, sigma: float) -> np.ndarray:
+    """Fixations (h, w) → uint8 (h, w): blurred with ``sigma`` pixels, 255 where it is highest; 0 without fixations."""
+    grid = cv2.GaussianBlur(fixated.astype(np.float32), (0, 0), sigma)
+    return np.rint(grid * (255 / grid.max()) if grid.max() > 0 else grid).astype(np.uint8)
