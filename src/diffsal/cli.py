@@ -224,5 +224,63 @@ def train(
     print(recipes.train(recipe, data, out, init or [], resume, settings))
 
 
+@app.command(no_args_is_help=True)
+def validate(
+    dataset: Annotated[str, typer.Argument(help="dhf1k, hollywood2, ucf_sports, avad, …, gaze (docs/databases.md).")],
+    data: Annotated[Path, typer.Option(help="Root of the data set.")] = ...,
+    split: Annotated[str, typer.Option(help="train, val, test; in the gaze layout a set.")] = "all",
+    partial: Annotated[bool, typer.Option("--partial", help="A part is meant: no published counts.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Decode everything, not three frames of each clip.")] = False,
+) -> None:
+    """Check a download: counts, unreadable files, maps without fixations, sound missing or too short."""
+    from rich.console import Console
+
+    from diffsal.data import validation
+    from diffsal.progress import watched
+
+    with watched(dataset, None) as show:
+        report = validation.validate(dataset, data, split, partial=partial, full=full, on_clip=show)
+    console = Console()
+    console.print(report.table(), width=None if console.is_terminal else 120)
+    for problem in report.problems:
+        _complain(problem)
+    raise typer.Exit(int(bool(report.problems)))
+
+
+@app.command(no_args_is_help=True)
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="dhf1k, hollywood2, ucf_sports, avad, …, gaze (docs/databases.md).")],
+    data: Annotated[Path, typer.Option(help="Root of the data set.")] = ...,
+    frames: Annotated[bool, typer.Option("--frames", help="Extract frames and sound of video files.")] = False,
+    picture_format: Annotated[str, typer.Option("--format", help="Of extracted frames: jpg or png.")] = "jpg",
+    sigma: Annotated[str | None, typer.Option(help="Blur of maps: 12.74px, 1deg, 0.025w (of the width).")] = None,
+    units: Annotated[str, typer.Option(help="Of samples: px, deg or fraction.")] = "px",
+    pixels_per_degree: Annotated[float | None, typer.Option(help="Of the screen, for samples and degrees.")] = None,
+    shown_at: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Where the screen showed the video.")] = None,
+    algorithm: Annotated[str, typer.Option(help="Samples to fixations: velocity or dispersion.")] = "velocity",
+    force: Annotated[bool, typer.Option("--force", help="Make fixations and maps anew.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="How many at a time; default: one per core.")] = None,
+) -> None:
+    """Make what the readers need: open archives, extract frames and sound, turn samples into fixations and maps."""
+    from diffsal.data import maps, preparation
+    from diffsal.data.samples import Recording
+    from diffsal.progress import watched
+
+    try:
+        place = tuple(float(v) for v in shown_at.split(",")) if shown_at else None
+        if place and len(place) != 4:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"--shown-at {shown_at}: expected four numbers, X,Y,W,H") from None
+    settings = preparation.Preparation(frames, picture_format, maps.Sigma.parse(sigma) if sigma else None,
+                                       Recording(units, pixels_per_degree, place, algorithm), force)
+    with watched(dataset, None) as show:
+        prepared = preparation.prepare(dataset, data, settings, workers=workers, on_job=show)
+    print(f"{dataset}: {prepared}")
+    for problem in prepared.problems:
+        _complain(problem)
+    raise typer.Exit(int(bool(prepared.problems)))
+
+
 if __name__ == "__main__":
     main()

@@ -26,8 +26,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def write_picture(path: Path, image: np.ndarray, quality: int = 95) -> None:
     """uint8 or uint16, grey (h, w) or RGB (h, w, 3), as the ending of ``path`` says; ``quality`` is a JPEG's."""
-    coded = cv2.imencode(path.suffix, image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
-                         [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    coded = cv2.imencode(path.suffix, image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
     write_whole(path, coded.tobytes())
 
 

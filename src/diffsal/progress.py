@@ -38,11 +38,12 @@ def _bar(console: Console) -> Progress:
 
 
 @contextmanager
-def watched(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal: the function that it gives takes the number of frames done."""
+def watched(name: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal: the function that it gives takes the number done, and a new total if there is one.
+    """
     with _bar(Console(stderr=True)) as progress, interruptible():
         task = progress.add_task(name, total=total)
-        yield lambda done: progress.update(task, completed=done)
+        yield lambda done, total=total: progress.update(task, completed=done, total=total)
 
 
 def run_all(

@@ -40,9 +40,13 @@ def extract(archive: Path) -> int:
             if any(part in IGNORED for part in target.parts) or (target.is_file() and target.stat().st_size == size):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open_entry() as source, partial_path(target).open("wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
-            partial_path(target).replace(target)
+            partial = partial_path(target)
+            try:
+                with open_entry() as source, partial.open("wb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
             new += 1
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
         raise InputError(f"{archive}: damaged or cut short ({error}); fetch it again") from None

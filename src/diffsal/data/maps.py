@@ -135,8 +135,8 @@ class Sigma:
 
     def __post_init__(self) -> None:
         if self.unit not in ("px", "deg", "w") or not 0 < self.value < np.inf:
-            raise InputError(f"sigma {self.value}{self.unit}: expected a number above 0 and px, deg or w: 12.74px, 1deg, "
-                             "0.025w (of the width)")
+            raise InputError(f"sigma {self.value}{self.unit}: expected a number above 0 and px, deg or w: 12.74px, "
+                             "1deg, 0.025w (of the width)")
 
     @classmethod
     def parse(cls, text: str) -> Sigma:

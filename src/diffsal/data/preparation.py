@@ -261,12 +261,15 @@ def _fixate_pictures(paths: list[Path], folder: Path, target: Path, settings: Pr
         try:
             rows = _fixations(path, _beside(folder, path.stem, PICTURE_SUFFIXES), settings, result)
         except InputError as error:
-            result.problems.append(str(error))
+            result.problems.append(f"{error}; left out of {target}, add it with --force")
             continue
         for observer in sorted({row[0] for row in rows}):
             own = sorted(row for row in rows if row[0] == observer)
             first = 0 if own[0][1] <= ONSET_SECONDS else 1
-            lines += [(path.stem, o, i, f"{x:.6f}", f"{y:.6f}", f"{d:.4f}") for i, (o, _, d, x, y) in enumerate(own, first)]
+            lines += [(path.stem, observer, index, f"{x:.6f}", f"{y:.6f}", f"{duration:.4f}")
+                      for index, (_, _, duration, x, y) in enumerate(own, first)]
+    if not lines:
+        return
     _write_table(target, (*gaze.PICTURE_COLUMNS, "duration_s"), lines)
     result.made["tables of fixations"] += 1
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import wave
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +13,13 @@ from rich.table import Table
 from diffsal.data import DATASETS, dhf1k, find, gaze, hollywood2, stavis, ucf_sports
 from diffsal.data.clip import Clip
 from diffsal.data.maps import MapFiles
+from diffsal.data.workers import in_parallel
 from diffsal.errors import InputError
 from diffsal.soundtrack import sound_end
 
 SAMPLED_FRAMES = 3  # of each clip are decoded: the first, the middle, the last
 SOUND_TOLERANCE_SECONDS = 0.5
+RATE_TOLERANCE = 0.01
 WAV_HEADER_BYTES = 44
 NAMED_FILES = 3  # of many that have the same fault
 
@@ -84,17 +84,16 @@ def validate(
     if not any(clips for _, clips in groups):
         raise InputError(groups[0][0].problems[0] if groups else f"{root}: no {dataset} there; see docs/databases.md")
     total, done = sum(len(clips) for _, clips in groups), 0
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for row, clips in groups:
-            if not partial and row.published not in (None, row.videos):
-                row.problems.insert(0, f"{root}: {row.split} has {row.videos} videos, published were {row.published}; "
-                                       "fetch the rest (--partial: a part is meant)")
-            for found in pool.map(lambda clip: check_clip(clip, full), clips):
-                for name in ("frames", "maps", "fixations", "sounds"):
-                    setattr(row, name, getattr(row, name) + getattr(found, name))
-                row.problems += found.problems
-                done += 1
-                on_clip(done, total)
+    for row, clips in groups:
+        if not partial and row.published not in (None, row.videos):
+            row.problems.insert(0, f"{root}: {row.split}: {row.videos} videos, published were {row.published}; fetch "
+                                   "the rest (--partial: a part is meant)")
+        for found in in_parallel(lambda clip: check_clip(clip, full), clips, workers):
+            for name in ("frames", "maps", "fixations", "sounds"):
+                setattr(row, name, getattr(row, name) + getattr(found, name))
+            row.problems += found.problems
+            done += 1
+            on_clip(done, total)
     return Report(dataset, [row for row, _ in groups])
 
 
@@ -156,7 +155,11 @@ def _check_frames(clip: Clip, row: Row, full: bool) -> None:
     if clip.listed_frames is not None and clip.num_frames < clip.listed_frames:
         row.problems.append(f"{clip.video}: {clip.num_frames} frames of {clip.listed_frames} in the list; "
                             "fetch or extract the rest")
-    row.problems += _empty(source.pictures, "frame")
+    known = clip.folder_frame_rate if clip.dataset == "dhf1k" or clip.listed_frames else None
+    if source.path and known and abs(source.frame_rate / known - 1) > RATE_TOLERANCE:
+        row.problems.append(f"{clip.video}: {source.frame_rate:.3f} frames per second, the database's are {known:.3f}: "
+                            "its frames are not those of the ground truth; fetch it again")
+    row.problems += _empty(source.pictures, "empty frames")
     if full and not source.pictures:
         count = sum(1 for _ in source.frames())
         row.problems += source.problems
@@ -188,7 +191,7 @@ def _check_truth(clip: Clip, row: Row, full: bool) -> None:
             row.problems += _missing(folder, sorted(set(maps) - set(fixations)), "maps without fixations")
         elif maps:
             row.problems.append(f"{truth.fixation_folders[-1]}: no fixations for {len(maps)} maps; fetch them")
-        row.problems += _empty(maps.values(), "map") + _empty(fixations.values(), "fixation file")
+        row.problems += _empty(maps.values(), "empty maps") + _empty(fixations.values(), "empty fixation files")
         for index in _sampled(clip, full):
             if clip.number(index) in maps and maps[clip.number(index)].stat().st_size:
                 _check_map(clip, index, row)
@@ -268,15 +271,14 @@ def _sampled(clip: Clip, full: bool) -> Iterable[int]:
 def _missing(folder: Path, numbers: list[int], what: str) -> list[str]:
     if not numbers:
         return []
-    return [f"{folder}: {len(numbers)} {what} (number {_named(numbers)}); fetch them again"]
+    return [f"{folder}: {what}: {len(numbers)} (number {_named(numbers)}); fetch them again"]
 
 
 def _empty(paths: Iterable[Path], what: str) -> list[str]:
     names = [path for path in paths if not path.stat().st_size]
     if not names:
         return []
-    return [f"{names[0].parent}: {len(names)} empty {what}{'s' * (len(names) > 1)} "
-            f"({_named([p.name for p in names])}); fetch them again"]
+    return [f"{names[0].parent}: {what}: {len(names)} ({_named([p.name for p in names])}); fetch them again"]
 
 
 def _named(items: list) -> str:
