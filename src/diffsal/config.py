@@ -66,9 +66,11 @@ class ModelConfig:
     width: int = 384
     widths: tuple[int, int, int, int] = (768, 384, 192, 96)  # channels of the four modulation stages
     noise_width: int = 96  # channels of the noise branch's first convolution
+    noise_widths: tuple[int, int, int] | None = None  # a narrower branch's, coarse to fine; None: the stages'
     time_width: int = 384  # width of the time embedding
     fusion_width: int = 768  # channels into which the stages' slots are reduced
     output_width: int = 96  # channels before the last 1x1 convolution
+    centre_prior: bool = False  # a learned map of where people look whatever they see, added before the sigmoid
     map_stride: int = 2  # the stages are summed at this stride of the input (the paper: 112x192)
     heads: int = 2
     mlp_ratio: float = 2.0
@@ -86,6 +88,9 @@ class ModelConfig:
         if isinstance(self.preprocessing, dict):
             object.__setattr__(self, "preprocessing", Preprocessing(**self.preprocessing))
         object.__setattr__(self, "widths", tuple(self.widths))
+        if self.noise_widths is not None:
+            object.__setattr__(self, "noise_widths", tuple(self.noise_widths))
+            _check(len(self.noise_widths) == 3, f"noise_widths is {self.noise_widths}, expected three, coarse to fine")
         _check_choice("video_encoder", self.video_encoder, VideoEncoderName)
         if self.audio_encoder is not None:
             _check_choice("audio_encoder", self.audio_encoder, AudioEncoderName)
@@ -157,8 +162,8 @@ class TrainConfig:
     picture_sets: tuple[str, ...] = ("osie", "eyecrowd")
     video_sets: tuple[str, ...] = ("find", "hevc")
     validation_scenes: tuple[str, ...] = ()
-    still_steps: int = 500
-    window_steps: int = 120
+    still_steps: int = 1500
+    window_steps: int = 700
     batch_size: int = 16
     picture_share: float = 0.4  # of a batch of stills; of a batch of windows half as many
     learning_rate: float = 1e-3
@@ -170,11 +175,13 @@ class TrainConfig:
     kl_weight: float = 1.0
     cc_weight: float = 1.0
     target_noise: float = 0.01
-    last_timestep_share: float = 0.5
-    mute_share: float = 0.3  # of the windows with sound, trained without it
+    last_timestep_share: float = 0.7
+    mute_share: float = 0.25  # of the windows with sound, trained without it
+    other_sound_share: float = 0.25  # trained with another clip's or moment's sound, which must not mislead
+    crop_share: float = 0.3  # of the stills, cropped to 70 to 100 % of the width and height
     frozen_blocks: int = 7  # of the backbone, from the picture on
-    bfloat16: bool = True  # convolutions in bfloat16 where the machine has it
-    checkpoint_steps: int = 100
+    bfloat16: bool = False  # convolutions in bfloat16 where the machine has it
+    checkpoint_steps: int = 250
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -182,6 +189,6 @@ class TrainConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(self.batch_size >= 2, f"batch_size is {self.batch_size}, expected at least 2 (batch statistics)")
         _check(self.still_steps >= 0 and self.window_steps >= 0, "still_steps and window_steps must not be negative")
-        for name in ("picture_share", "last_timestep_share", "mute_share"):
+        for name in ("picture_share", "last_timestep_share", "mute_share", "other_sound_share", "crop_share"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, expected 0 to 1")
         _check(0 <= self.ema_decay < 1, f"ema_decay is {self.ema_decay}, expected 0 to below 1")

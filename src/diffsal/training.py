@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +19,7 @@ from diffsal.audio import MelTrack
 from diffsal.config import ModelConfig, TrainConfig
 from diffsal.data.gaze import GazeClip, read_set, saliency_map
 from diffsal.data.store import FrameStore
+from diffsal.encoders.mobilenet import FRAME_STEP
 from diffsal.encoders.yamnet import YAMNet
 from diffsal.errors import InputError
 from diffsal.losses import correlation, kl_divergence, squared_error
@@ -27,15 +29,32 @@ from diffsal.windows import window_indices
 
 TARGET_STRIDE = 2  # ground-truth maps are drawn at half the network's size and enlarged
 VALIDATION_FRAME_STEP = 10
+MIN_FIXATIONS = 5  # on a frame that is trained on
+CACHED_TOGETHER = 32
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame with its people: which clip, which frame of it, and whether it is seen mirrored."""
+    """One frame with its people: which clip, which frame of it, and how it is seen.
+
+    ``crop`` is (left, top, size) as fractions of the picture; ``light`` is (contrast, brightness in pixel values).
+    """
 
     clip: GazeClip
     index: int
     mirrored: bool = False
+    crop: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    light: tuple[float, float] = (1.0, 0.0)
+
+    def seen(self, fixations: np.ndarray) -> np.ndarray:
+        """The fixations that fall on what is seen, as fractions of it; rows as :class:`GazeClip` has them."""
+        left, top, size = self.crop
+        moved = fixations.copy()
+        moved[:, 3], moved[:, 4] = (moved[:, 3] - left) / size, (moved[:, 4] - top) / size
+        moved = moved[((moved[:, 3:] >= 0) & (moved[:, 3:] <= 1)).all(1)] if size < 1 else moved
+        if self.mirrored:
+            moved[:, 3] = 1 - moved[:, 3]
+        return moved
 
 
 class Trainer:
@@ -58,6 +77,8 @@ class Trainer:
         self.pictures = [c for c in clips if c.is_picture]
         self.mels: dict[str, MelTrack | None] = {}
         self.features: list[np.ndarray] = []
+        self.rows: dict[int, int] = {}  # of the cached features, by frame of the store
+        self.brightness: Tensor | None = None  # of every frame of the store
         self.step = 0
         (out / "config.json").write_text(json.dumps({"model": asdict(model_config), "train": asdict(config)}, indent=1))
 
@@ -133,16 +154,29 @@ class Trainer:
                 self.rng.integers(len(self.pictures if picture else self.videos))
             ]
             index = int(self.rng.integers(len(self.store.ranges[key(clip)])))
-            if len(clip.on_frame(self.store.seconds[key(clip)][index])) >= 5:
-                batch.append(Sample(clip, index, bool(self.rng.random() < 0.5)))
+            if phase == "windows":
+                index -= index % FRAME_STEP  # the others' features are not cached
+            sample = self.vary(Sample(clip, index), phase)
+            if len(sample.seen(clip.on_frame(self.store.seconds[key(clip)][index]))) >= MIN_FIXATIONS:
+                batch.append(sample)
         return batch
+
+    def vary(self, sample: Sample, phase: str) -> Sample:
+        """Mirrored half of the time; stills are also cropped, and lit otherwise."""
+        mirrored, crop, light = bool(self.rng.random() < 0.5), sample.crop, sample.light
+        if phase == "stills":
+            light = (float(self.rng.uniform(0.8, 1.2)), float(self.rng.uniform(-20, 20)))
+            if self.rng.random() < self.config.crop_share:
+                size = float(self.rng.uniform(0.7, 1.0))
+                crop = (*(float(v) for v in self.rng.uniform(0, 1 - size, 2)), size)
+        return Sample(sample.clip, sample.index, mirrored, crop, light)
 
     def target(self, sample: Sample) -> Tensor:
         """S_0 (1, h, w) of the sample."""
         name, size = key(sample.clip), (self.model.config.height, self.model.config.width)
-        fixations = sample.clip.on_frame(self.store.seconds[name][sample.index])
+        fixations = sample.seen(sample.clip.on_frame(self.store.seconds[name][sample.index]))
         grid = saliency_map(fixations, size[0] // TARGET_STRIDE, size[1] // TARGET_STRIDE, self.store.aspects[name])
-        grid = torch.from_numpy(grid[:, ::-1].copy() if sample.mirrored else grid)
+        grid = torch.from_numpy(grid)
         return nn.functional.interpolate(grid[None, None], size=size, mode="bilinear")[0]
 
     def encode(self, batch: list[Sample], phase: str):
@@ -157,7 +191,15 @@ class Trainer:
 
     def picture(self, sample: Sample) -> Tensor:
         """The sample's frame, normalised (3, h, w)."""
-        image = self.store.frames[self.store.ranges[key(sample.clip)][sample.index]]
+        image = np.array(self.store.frames[self.store.ranges[key(sample.clip)][sample.index]])
+        (left, top, part), (contrast, brightness) = sample.crop, sample.light
+        if part < 1:
+            height, width = image.shape[:2]
+            y, x = round(top * height), round(left * width)
+            cut = image[y : y + round(part * height), x : x + round(part * width)]
+            image = cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR)
+        if sample.light != (1.0, 0.0):
+            image = cv2.convertScaleAbs(image, alpha=contrast, beta=brightness)
         return normalise(image[:, ::-1].copy() if sample.mirrored else image, self.model.config)
 
     def sound(self, clip: GazeClip) -> MelTrack | None:
@@ -171,17 +213,27 @@ class Trainer:
         encoder, features = self.model.audio_encoder, self.model.silence(len(batch))
         if encoder is None or features is None:
             return None
-        rows = []
-        for sample in batch:
-            track = self.sound(sample.clip)
-            silent = track is None or (self.model.training and self.rng.random() < self.config.mute_share)
-            seconds = self.store.seconds[key(sample.clip)][sample.index]
-            rows.append(None if silent else track.window(float(seconds), 1.0, sample.index))
+        rows = [self.heard(sample) for sample in batch]
         heard = [i for i, mel in enumerate(rows) if mel is not None]
         if heard:
             with torch.no_grad():
                 features[heard] = encoder(torch.stack([rows[i] for i in heard])).float()
         return features
+
+    def heard(self, sample: Sample) -> Tensor | None:
+        """The log-mel that goes with the sample: its own, another's (it must not mislead), or None: silence."""
+        clip, seconds = sample.clip, float(self.store.seconds[key(sample.clip)][sample.index])
+        if self.sound(clip) is None:
+            return None
+        if self.model.training:
+            chance = self.rng.random()
+            if chance < self.config.mute_share:
+                return None
+            if chance < self.config.mute_share + self.config.other_sound_share:
+                others = [c for c in self.videos if c.set_name == clip.set_name and self.sound(c) is not None]
+                clip = others[self.rng.integers(len(others))]
+                seconds = float(self.rng.choice(self.store.seconds[key(clip)]))
+        return self.sound(clip).window(seconds, 1.0, sample.index)
 
     # --- frozen frames --------------------------------------------------------------------------------------------
 
@@ -196,28 +248,37 @@ class Trainer:
 
     @torch.no_grad()
     def cache_features(self) -> None:
-        """Features of every stored frame by the frozen backbone, half precision, on disk."""
+        """Features by the frozen backbone, half precision, on disk: of every second frame of each clip, as it is and
+        mirrored (strided convolutions of a mirrored picture are not mirrored features); brightness of every frame."""
         if self.features:
             return
-        count = len(self.store.frames)
-        for first in range(0, count, 32):
-            images = torch.stack([normalise(x, self.model.config) for x in self.store.frames[first : first + 32]])
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
-                scales = self.model.encode_frames(images)
-            if first == 0:
-                self.features = [
-                    np.memmap(self.out / "frames" / f"scale{i}.f16", np.float16, "w+", shape=(count, *x.shape[1:]))
-                    for i, x in enumerate(scales)
-                ]
-            for stored, x in zip(self.features, scales, strict=True):
-                stored[first : first + len(x)] = x.float().numpy()
+        rows = [i for frames in self.store.ranges.values() for i in frames[::FRAME_STEP]]
+        self.rows = {frame: row for row, frame in enumerate(rows)}
+        images = (normalise(x, self.model.config)[None] for x in self.store.frames)
+        self.brightness = torch.cat([self.model.video_encoder.brightness(x).half() for x in images])
+        for first in range(0, len(rows), CACHED_TOGETHER):
+            images = [self.store.frames[i] for i in rows[first : first + CACHED_TOGETHER]]
+            for side in range(2):
+                views = [normalise(x[:, ::-1] if side else x, self.model.config) for x in images]
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
+                    scales = self.model.encode_frames(torch.stack(views))[1:]
+                if not self.features:
+                    self.features = [
+                        np.memmap(self.out / "frames" / f"scale{i}.f16", np.float16, "w+",
+                                  shape=(2, len(rows), *x.shape[1:]))
+                        for i, x in enumerate(scales)
+                    ]
+                for stored, x in zip(self.features, scales, strict=True):
+                    stored[side, first : first + len(x)] = x.float().numpy()
 
     def cached_window(self, sample: Sample) -> list[Tensor]:
-        """Each scale's features of the sample's window, (c, frames, h, w)."""
+        """Each scale of the sample's window, (c, frames, h, w): brightness of all frames, features of every second."""
         frames = self.store.ranges[key(sample.clip)]
-        rows = [frames[i] for i in window_indices(sample.index, len(frames), self.model.config.num_frames)]
-        windows = [torch.from_numpy(stored[rows].astype(np.float32)).transpose(0, 1) for stored in self.features]
-        return [x.flip(-1) for x in windows] if sample.mirrored else windows
+        window = window_indices(sample.index, len(frames), self.model.config.num_frames)
+        bright = self.brightness[[frames[i] for i in window]].float().transpose(0, 1)
+        rows = [self.rows[frames[i - i % FRAME_STEP]] for i in window[::FRAME_STEP]]
+        deep = [torch.from_numpy(stored[int(sample.mirrored), rows].astype(np.float32)) for stored in self.features]
+        return [bright.flip(-1) if sample.mirrored else bright, *(x.transpose(0, 1) for x in deep)]
 
     # --- state and scores -----------------------------------------------------------------------------------------
 

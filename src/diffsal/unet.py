@@ -42,21 +42,28 @@ class NoiseBranch(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        widths = [config.noise_width, *reversed(config.widths[:3])]  # fine to coarse
-        self.conv_in = nn.Conv2d(1, config.noise_width, 3, padding=1)
-        self.down = Downsample(config.noise_width, 4)
+        stages = config.widths[2::-1]  # fine to coarse, as the branch runs
+        widths = [config.noise_width, *(config.noise_widths[::-1] if config.noise_widths else stages)]
+        if config.noise_widths:  # a narrow branch reads patches: the full size would cost most of its time
+            self.conv_in, self.down = nn.Conv2d(1, config.noise_width, 4, stride=4), nn.Identity()
+        else:
+            self.conv_in, self.down = nn.Conv2d(1, config.noise_width, 3, padding=1), Downsample(config.noise_width, 4)
         self.blocks = nn.ModuleList(
             TimeResidual(before, after, config.time_width, config.dropout)
             for before, after in pairwise(widths)
         )
         self.downs = nn.ModuleList(Downsample(width, 2) for width in widths[1:])
+        self.projects = nn.ModuleList(
+            nn.Conv2d(width, stage, 1) if width != stage else nn.Identity()
+            for width, stage in zip(widths[1:], stages, strict=True)
+        )
 
     def forward(self, x_t: Float[Tensor, "b 1 h w"], time: Float[Tensor, "b d"]) -> list[Float[Tensor, "b _ _ _"]]:
         x = self.down(self.conv_in(x_t))
         scales = []
-        for block, down in zip(self.blocks, self.downs, strict=True):
+        for block, down, project in zip(self.blocks, self.downs, self.projects, strict=True):
             x = down(block(x, time))
-            scales.append(x)
+            scales.append(project(x))
         return scales[::-1]
 
 
@@ -80,6 +87,9 @@ class Fusion(nn.Module):
         )
         self.predict = nn.Conv2d(config.output_width, 1, 1)
         nn.init.constant_(self.predict.bias, -3.0)  # maps are mostly dark: start near their mean, not at 0.5
+        self.prior = None
+        if config.centre_prior:  # one value for each position of the coarsest scale
+            self.prior = nn.Parameter(torch.zeros(1, 1, config.height // 32, config.width // 32))
 
     def forward(self, stages: list[Float[Tensor, "b _ s _ _"]]) -> Float[Tensor, "b 1 h w"]:
         """Logits at ``map_stride``."""
@@ -90,7 +100,10 @@ class Fusion(nn.Module):
             slots = rearrange(slots, "(b s) c h w -> b (c s) h w", b=b)
             one = F.relu(F.conv2d(slots, rearrange(reduce.weight, "o c s 1 1 -> o (c s) 1 1")))
             total = total + F.interpolate(one, size=self.size, mode="bilinear")
-        return self.predict(self.project(total))
+        logits = self.predict(self.project(total))
+        if self.prior is not None:
+            logits = logits + F.interpolate(self.prior, size=self.size, mode="bilinear")
+        return logits
 
 
 class SaliencyUNet(nn.Module):

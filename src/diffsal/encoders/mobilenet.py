@@ -23,34 +23,49 @@ TAPS = (6, 13, 17)  # blocks whose outputs are the scales at strides 8, 16, 32
 TAP_CHANNELS = (32, 96, 320)
 
 
-def conv_bn_relu6(channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU6(inplace=True),
-    )
+def conv_frozen_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """Convolution and batch norm in one: its statistics never move, so it is a factor and an offset of the kernel."""
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    bias = norm.bias - norm.running_mean * factor
+    return F.conv2d(x, conv.weight * factor.view(-1, 1, 1, 1), bias, conv.stride, conv.padding, groups=conv.groups)
+
+
+class ConvNormReLU6(nn.Sequential):
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        return F.relu6(conv_frozen_norm(x, self[0], self[1]), inplace=True)
 
 
 class InvertedResidual(nn.Module):
     def __init__(self, channels: int, out_channels: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = channels * expansion
-        expand = [] if expansion == 1 else [conv_bn_relu6(channels, hidden, 1)]
+        expand = [] if expansion == 1 else [ConvNormReLU6(channels, hidden, 1)]
         self.conv = nn.Sequential(
             *expand,
-            conv_bn_relu6(hidden, hidden, 3, stride, groups=hidden),
+            ConvNormReLU6(hidden, hidden, 3, stride, groups=hidden),
             nn.Conv2d(hidden, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
         self.residual = stride == 1 and channels == out_channels
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
-        return x + self.conv(x) if self.residual else self.conv(x)
+        *layers, conv, norm = self.conv
+        y = x
+        for layer in layers:
+            y = layer(y)
+        y = conv_frozen_norm(y, conv, norm)
+        return x + y if self.residual else y
 
 
 def backbone() -> nn.Sequential:
     """The convolutions of MobileNetV2 up to its last inverted residual (torchvision's ``features.0`` … ``17``)."""
-    layers: list[nn.Module] = [conv_bn_relu6(3, 32, 3, 2)]
+    layers: list[nn.Module] = [ConvNormReLU6(3, 32, 3, 2)]
     channels = 32
     for expansion, width, count, stride in BLOCKS:
         for i in range(count):
@@ -103,7 +118,10 @@ class TemporalMix(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """(b, 3, t, h, w) → scales at strides 4 (motion), 8, 16, 32, one slot each, fine to coarse."""
+    """(b, 3, t, h, w) → scales at strides 4 (motion), 8, 16, 32, one slot each, fine to coarse.
+
+    The backbone's batch statistics stay ImageNet's, in training too: batches are small here.
+    """
 
     channels = (MOTION_WIDTH, 32, 64, 96)
     slots = (1, 1, 1, 1)
@@ -113,7 +131,8 @@ class MobileNetV2(nn.Module):
         if drop_path:
             raise ValueError("mobilenet_v2 has no stochastic depth: leave drop_path at 0")
         self.features = backbone()
-        slots, target = num_frames // FRAME_STEP, TARGET_FRAME * num_frames // 16 // FRAME_STEP
+        self.slots_in = slots = num_frames // FRAME_STEP
+        target = TARGET_FRAME * num_frames // 16 // FRAME_STEP
         self.mixes = nn.ModuleList(
             TemporalMix(c, w, slots, target) for c, w in zip(TAP_CHANNELS, self.channels[1:], strict=True)
         )
@@ -122,30 +141,28 @@ class MobileNetV2(nn.Module):
         nn.init.zeros_(self.motion_down.weight)
         nn.init.zeros_(self.motion_down.bias)
 
-    def train(self, mode: bool = True) -> MobileNetV2:
-        """The backbone's batch statistics stay ImageNet's: batches here are small."""
-        super().train(mode)
-        for module in self.features.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
-
     def frames(self, images: Float[Tensor, "f 3 h w"]) -> list[Float[Tensor, "f _ _ _"]]:
         """Per frame: brightness at stride 4, then the backbone's features at strides 8, 16, 32."""
         x = images.contiguous(memory_format=torch.channels_last)
-        scales = [F.avg_pool2d(images.mean(dim=1, keepdim=True), 4)]
+        scales = [self.brightness(images)]
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in TAPS:
                 scales.append(x)
         return scales
 
+    @staticmethod
+    def brightness(images: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f 1 h2 w2"]:
+        """What motion is read from: the mean of the channels, at stride 4."""
+        return F.avg_pool2d(images.mean(dim=1, keepdim=True), 4)
+
     def mix(self, frames: list[Float[Tensor, "b _ f _ _"]]) -> list[Float[Tensor, "b _ 1 _ _"]]:
-        """The window's scales from its frames'."""
+        """The window's scales from its frames'; but for the brightness, every second frame alone will do."""
+        frames = [x if i == 0 or x.shape[2] == self.slots_in else x[:, :, ::FRAME_STEP] for i, x in enumerate(frames)]
         brightness = frames[0][:, 0]
         motion = F.relu(self.motion(brightness - brightness.mean(dim=1, keepdim=True)))
-        fine = self.mixes[0](frames[1][:, :, ::FRAME_STEP], self.motion_down(motion))
-        rest = [mix(x[:, :, ::FRAME_STEP]) for mix, x in zip(self.mixes[1:], frames[2:], strict=True)]
+        fine = self.mixes[0](frames[1], self.motion_down(motion))
+        rest = [mix(x) for mix, x in zip(self.mixes[1:], frames[2:], strict=True)]
         return [x[:, :, None] for x in (motion, fine, *rest)]
 
     def forward(self, video: Float[Tensor, "b 3 f h w"]) -> list[Float[Tensor, "b _ 1 _ _"]]:
