@@ -162,7 +162,7 @@ class TrainConfig:
     picture_sets: tuple[str, ...] = ("osie", "eyecrowd")
     video_sets: tuple[str, ...] = ("find", "hevc")
     validation_scenes: tuple[str, ...] = ()
-    still_steps: int = 1500
+    still_steps: int = 1200
     window_steps: int = 700
     batch_size: int = 16
     picture_share: float = 0.4  # of a batch of stills; of a batch of windows half as many
