@@ -12,16 +12,14 @@ import cv2
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffsal.audio import MelTrack
 from diffsal.config import ModelConfig, TrainConfig
+from diffsal.convert import load_encoder
 from diffsal.data.gaze import GazeClip, read_set, saliency_map
 from diffsal.data.store import FrameStore
 from diffsal.encoders.mobilenet import FRAME_STEP
-from diffsal.encoders.yamnet import YAMNet
-from diffsal.errors import InputError
 from diffsal.losses import correlation, kl_divergence, squared_error
 from diffsal.metrics import cc, nss, sim
 from diffsal.model import DiffSal
@@ -381,22 +379,3 @@ def learning_rate_factor(step: int, steps: int, warm_up: int = 50) -> float:
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-def load_encoder(model: DiffSal, path: Path) -> None:
-    """Pretrained weights of the model's video or audio encoder, told apart by their names."""
-    state = {name: value.float() for name, value in load_file(path).items()}
-    backbone = {name.removeprefix("features."): v for name, v in state.items() if name.startswith("features.")}
-    if backbone:
-        wanted = model.video_encoder.features.state_dict()
-        tensors = [name for name in wanted if not name.endswith("num_batches_tracked")]
-        missing = sorted(set(tensors) - set(backbone))
-        if missing:
-            raise InputError(f"{path}: not a MobileNetV2: no features.{missing[0]}")
-        model.video_encoder.features.load_state_dict({**wanted, **{name: backbone[name] for name in tensors}})
-    elif isinstance(model.audio_encoder, YAMNet) and any(name.startswith("layers.") for name in state):
-        wanted = model.audio_encoder.state_dict()
-        model.audio_encoder.load_state_dict({name: state[name] for name in wanted})
-    else:
-        raise InputError(f"{path}: neither a MobileNetV2 nor a YAMNet: give the files of --init in their own layouts")
-
