@@ -7,6 +7,7 @@ what was finished stays); 2 the command line itself was wrong. Nothing heavy is 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,10 @@ Device = Enum("Device", {name: name for name in ("cpu", "cuda", "mps")}, type=st
 Colormap = Enum(
     "Colormap", {name: name for name in ("inferno", "viridis", "cividis", "turbo", "jet", "hot")}, type=str
 )
+Protocol = Enum(
+    "Protocol", {name: name for name in ("mit", "dhf1k", "stavis", "released", "ntire", "gaze")}, type=str
+)
+Sounds = Enum("Sounds", {name: name for name in ("own", "muted", "other")}, type=str)
 
 app = typer.Typer(
     name="diffsal",
@@ -207,6 +212,83 @@ def _check_output(path: Path, force: bool, suffixes: tuple[str, ...] = ()) -> No
         raise InputError(f"{path}: exists already; give another name with -o or overwrite it with --force")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder; make it first")
+
+
+@app.command(no_args_is_help=True)
+def evaluate(
+    dataset: Annotated[str, typer.Argument(help="dhf1k, hollywood2, ucf_sports, avad, coutrot1, …, or gaze.")],
+    data: Annotated[Path, typer.Option(help="Root of the data set.")] = ...,
+    weights: Annotated[list[str] | None, typer.Option(help="A name or a .safetensors file; repeatable.")] = None,
+    protocol: Annotated[Protocol | None, typer.Option(help="Default: the data set's own.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test or all; in the gaze layout a set.")] = None,
+    fold: Annotated[int | None, typer.Option(min=1, max=3, help="Of the audio-visual sets; default: all.")] = None,
+    clips: Annotated[str, typer.Option(help="Names with commas between; default: all.")] = "",
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    sound: Annotated[list[Sounds] | None, typer.Option(help="own, muted, other (moment's); repeatable.")] = None,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
+    maps: Annotated[Path | None, typer.Option(help="Folder in which every predicted map is kept.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for scores.json, per_video.csv, per_frame.csv.")] = Path("scores"),
+    published: Annotated[bool, typer.Option("--published", help="Rows of the literature beside ours.")] = False,
+    baselines: Annotated[bool, typer.Option(help="Centre prior and half of the observers beside it.")] = True,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite scores that are there.")] = False,
+) -> None:
+    """Predict a data set and score it by a benchmark's protocol. A run that was killed goes on where it stood."""
+    from diffsal import evaluate as evaluation
+    from diffsal.predicted_maps import Network
+
+    networks = [Network(w, steps, seed, s.value, device.value)
+                for w in weights or ["compact"] for s in sound or [Sounds.own]]
+    _score(lambda on_done: evaluation.evaluate(
+        dataset, data, networks, out, protocol=protocol and protocol.value, split=split, fold=fold,
+        clips=_names(clips), maps_out=maps, baselines=baselines, published=published, jobs=jobs, force=force,
+        on_done=on_done), dataset, out)
+
+
+@app.command(no_args_is_help=True)
+def score(
+    maps: Annotated[Path, typer.Argument(help="Folder of a model's maps: VIDEO/*.png, SET/VIDEO/*.png, STEM.png.")],
+    ground_truth: Annotated[Path, typer.Argument(help="Root of a data set, or of VIDEO/maps, VIDEO/fixation.")],
+    protocol: Annotated[Protocol, typer.Option(help="Whose rules: see docs/metrics.md.")] = ...,
+    dataset: Annotated[str | None, typer.Option(help="Default: found out by the layout.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test or all; in the gaze layout a set.")] = None,
+    fold: Annotated[int | None, typer.Option(min=1, max=3, help="Of the audio-visual sets; default: all.")] = None,
+    clips: Annotated[str, typer.Option(help="Names with commas between; default: all.")] = "",
+    name: Annotated[str | None, typer.Option(help="Of the model; default: that of the folder.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for scores.json, per_video.csv, per_frame.csv.")] = Path("scores"),
+    published: Annotated[bool, typer.Option("--published", help="Rows of the literature beside it.")] = False,
+    baselines: Annotated[bool, typer.Option(help="Centre prior and half of the observers beside it.")] = True,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite scores that are there.")] = False,
+) -> None:
+    """Score the maps that any model wrote, by a benchmark's protocol."""
+    from diffsal import evaluate as evaluation
+
+    _score(lambda on_done: evaluation.score(
+        maps, ground_truth, out, protocol=protocol.value, dataset=dataset, split=split, fold=fold, clips=_names(clips),
+        name=name, baselines=baselines, published=published, jobs=jobs, force=force, on_done=on_done), str(maps), out)
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _score(run: Callable[[Callable[[int, int], None]], dict], what: str, out: Path) -> None:
+    """Run an evaluation under a progress bar, show its table, tell its problems; exit code 1 where there are any."""
+    from diffsal.progress import watched
+    from diffsal.score_table import show
+
+    try:
+        with watched(what, unit="clips/s") as advance:
+            document = run(advance)
+    except KeyboardInterrupt:
+        raise typer.Exit(_complain(f"{what}: stopped; the same command goes on where it stood")) from None
+    show(document)
+    for problem in document["problems"]:
+        _complain(problem)
+    print(f"{what} → {out / 'scores.json'}, per_video.csv, per_frame.csv")
+    raise typer.Exit(int(bool(document["problems"])))
 
 
 @app.command(no_args_is_help=True)

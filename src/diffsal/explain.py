@@ -43,7 +43,7 @@ class Explanation:
 
 
 @dataclass(eq=False)
-class _Elsewhere(Source):
+class Elsewhere(Source):
     """The same clip with its sound moved round by ``shift_seconds``: at every moment, another moment's sound."""
 
     shift_seconds: float = 0.0
@@ -78,7 +78,7 @@ def explain(
         yield from (Explanation(p) for p in predict(model, source, **settings))
         return
     shift = sound.duration_seconds / 2 if shift_seconds is None else shift_seconds
-    other = _Elsewhere(**{f.name: getattr(source, f.name) for f in fields(Source)}, shift_seconds=shift)
+    other = Elsewhere(**{f.name: getattr(source, f.name) for f in fields(Source)}, shift_seconds=shift)
     heard_there = other.sound()
     with ExitStack() as stack:
         seen = stack.enter_context(_interactions(model))

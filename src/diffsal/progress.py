@@ -25,23 +25,27 @@ from diffsal.writers import partial_path
 CLEANING_SECONDS = 10.0  # after a Ctrl-C
 
 
-class FrameRate(ProgressColumn):
-    """Frames per second so far."""
+class Rate(ProgressColumn):
+    """Frames, or other things, per second so far."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} fps" if task.speed else "– fps")
+        return Text(f"{task.speed:.1f} {self.unit}" if task.speed else f"– {self.unit}")
 
 
-def _bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), FrameRate(), TimeRemainingColumn())
+def _bar(console: Console, unit: str = "fps") -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(unit), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 @contextmanager
-def watched(name: str, total: int | None) -> Iterator[Callable[..., None]]:
+def watched(name: str, total: int | None = None, unit: str = "fps") -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal: the function that it gives takes the number done, and a new total if there is one.
     """
-    with _bar(Console(stderr=True)) as progress, interruptible():
+    with _bar(Console(stderr=True), unit) as progress, interruptible():
         task = progress.add_task(name, total=total)
         yield lambda done, total=total: progress.update(task, completed=done, total=total)
 
