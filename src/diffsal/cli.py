@@ -231,7 +231,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for scores.json, per_video.csv, per_frame.csv.")] = Path("scores"),
     published: Annotated[bool, typer.Option("--published", help="Rows of the literature beside ours.")] = False,
     baselines: Annotated[bool, typer.Option(help="Centre prior and half of the observers beside it.")] = True,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite scores that are there.")] = False,
 ) -> None:
     """Predict a data set and score it by a benchmark's protocol. A run that was killed goes on where it stood."""
@@ -242,7 +242,7 @@ def evaluate(
                 for w in weights or ["compact"] for s in sound or [Sounds.own]]
     _score(lambda on_done: evaluation.evaluate(
         dataset, data, networks, out, protocol=protocol and protocol.value, split=split, fold=fold,
-        clips=_names(clips), maps_out=maps, baselines=baselines, published=published, jobs=jobs, force=force,
+        clips=_names(clips), maps_out=maps, baselines=baselines, published=published, workers=workers, force=force,
         on_done=on_done), dataset, out)
 
 
@@ -259,15 +259,16 @@ def score(
     out: Annotated[Path, typer.Option(help="Folder for scores.json, per_video.csv, per_frame.csv.")] = Path("scores"),
     published: Annotated[bool, typer.Option("--published", help="Rows of the literature beside it.")] = False,
     baselines: Annotated[bool, typer.Option(help="Centre prior and half of the observers beside it.")] = True,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite scores that are there.")] = False,
 ) -> None:
     """Score the maps that any model wrote, by a benchmark's protocol."""
     from diffsal import evaluate as evaluation
 
     _score(lambda on_done: evaluation.score(
-        maps, ground_truth, out, protocol=protocol.value, dataset=dataset, split=split, fold=fold, clips=_names(clips),
-        name=name, baselines=baselines, published=published, jobs=jobs, force=force, on_done=on_done), str(maps), out)
+        maps, ground_truth, out, protocol=protocol.value, dataset=dataset, split=split, fold=fold,
+        clips=_names(clips), name=name, baselines=baselines, published=published, workers=workers, force=force,
+        on_done=on_done), str(maps), out)
 
 
 def _names(text: str) -> list[str]:

@@ -38,7 +38,7 @@ def evaluate(
     maps_out: Path | None = None,
     baselines: bool = True,
     published: bool = False,
-    jobs: int | None = None,
+    workers: int | None = None,
     force: bool = False,
     on_done: Progress = lambda done, total: None,
 ) -> dict:
@@ -63,10 +63,10 @@ def evaluate(
         networks = [replace(n, maps_out=maps_out / n.name if several else maps_out) for n in networks]
     settings = {"split": split, "fold": fold, "networks": [
         {"weights": n.weights, "steps": n.steps, "seed": n.seed, "sound": n.sound} for n in networks]}
-    if jobs is None:
-        jobs = (os.cpu_count() or 1) if all(n.device == "cpu" for n in networks) else 1
+    if workers is None:
+        workers = (os.cpu_count() or 1) if all(n.device == "cpu" for n in networks) else 1
     return score_clips(
-        _named(everybody, clips), networks, chosen.name, out, everybody=everybody, baselines=baselines, jobs=jobs,
+        _named(everybody, clips), networks, chosen.name, out, everybody=everybody, baselines=baselines, workers=workers,
         head=document_head("evaluate", dataset, root, chosen, settings), on_done=on_done,
         published=published_rows([dataset]) if published else ())
 
@@ -84,7 +84,7 @@ def score(
     name: str | None = None,
     baselines: bool = True,
     published: bool = False,
-    jobs: int | None = None,
+    workers: int | None = None,
     force: bool = False,
     on_done: Progress = lambda done, total: None,
 ) -> dict:
@@ -106,7 +106,7 @@ def score(
     settings = {"split": split, "fold": fold, "maps": str(maps)}
     return score_clips(
         _named(everybody, clips), [model], chosen.name, out, everybody=everybody, baselines=baselines,
-        jobs=jobs or os.cpu_count() or 1, on_done=on_done,
+        workers=workers or os.cpu_count() or 1, on_done=on_done,
         head=document_head("score", dataset, root, chosen, settings),
         published=published_rows([dataset]) if published else ())
 

@@ -14,11 +14,12 @@ from jaxtyping import Float
 from diffsal.data.clip import Clip
 from diffsal.errors import InputError
 from diffsal.explain import Elsewhere
+from diffsal.files import write_picture
 from diffsal.media import Source
 from diffsal.model import DiffSal
 from diffsal.prediction import Prediction, predict
 from diffsal.weights import find, load, sha256_of
-from diffsal.writers import MapWriter, write_picture
+from diffsal.writers import MapWriter
 
 Sounds = Literal["own", "muted", "other"]
 WORDS = {"own": "", "muted": ", muted", "other": ", another moment's sound"}

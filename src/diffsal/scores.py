@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diffsal.errors import InputError
+from diffsal.files import write_whole
 from diffsal.protocols import LOWER_IS_BETTER, Protocol
 
 SCHEMA, VERSION = "diffsal.scores", 1
@@ -129,7 +130,6 @@ def _named(metrics: tuple[str, ...], values: np.ndarray) -> dict[str, float | No
 
 def write(folder: Path, document: dict, clips: list[ClipScores], protocol: Protocol) -> None:
     """``scores.json``, ``per_video.csv`` and ``per_frame.csv`` in ``folder``, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     document = {"schema": SCHEMA, "version": VERSION, **document}
     _write_csv(folder / "per_video.csv", ["set", "video", "model", "frames", *protocol.metrics], (
         [s["name"], v["name"], m["name"], v["frames"], *v["mean"].values()]
@@ -138,23 +138,15 @@ def write(folder: Path, document: dict, clips: list[ClipScores], protocol: Proto
         [c.set_name, c.name, i, n, model, *row]
         for c in clips for model, rows in c.scores.items()
         for i, n, row in zip(c.index, c.num_fixations, rows, strict=True)))
-    write_text(folder / "scores.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_whole(folder / "scores.json", (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _write_csv(path: Path, header: list[str], rows: Iterable[list]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows([f"{x:.6f}" if isinstance(x, float) else x for x in row] for row in rows)
-    os.replace(partial, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([f"{x:.6f}" if isinstance(x, float) else x for x in row] for row in rows)
+    write_whole(path, text.getvalue().encode())
 
 
 def read(path: Path) -> dict:

@@ -23,6 +23,7 @@ import numpy as np
 from diffsal import scores
 from diffsal.data.clip import Clip
 from diffsal.errors import InputError
+from diffsal.files import write_whole
 from diffsal.ground_truth import GroundTruth, halves_of_pack
 from diffsal.protocols import PROTOCOLS, FrameTruth, centre_prior, count_fixations, drawn_map, score_frame, seed_of
 from diffsal.scores import CENTRE, HUMANS, ClipScores
@@ -66,7 +67,7 @@ def score_clips(
     head: dict,
     everybody: Sequence[Clip] | None = None,
     baselines: bool = True,
-    jobs: int = 1,
+    workers: int = 1,
     published: Sequence[dict] = (),
     on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
@@ -84,7 +85,7 @@ def score_clips(
     parts = out / ".parts"
     parts.mkdir(parents=True, exist_ok=True)
     done, found = 0, {}
-    for unit, scored in _all_scored(job, _units(clips), parts, jobs):
+    for unit, scored in _all_scored(job, _units(clips), parts, workers):
         found[unit] = scored
         done += len(scored)
         on_done(done, len(clips))
@@ -113,7 +114,7 @@ def _units(clips: Sequence[Clip]) -> list[tuple[Clip, ...]]:
 
 
 def _all_scored(
-    job: Job, units: list[tuple[Clip, ...]], parts: Path, jobs: int
+    job: Job, units: list[tuple[Clip, ...]], parts: Path, workers: int
 ) -> Iterator[tuple[int, list[ClipScores]]]:
     """Every unit's scores as they come: those of an interrupted run first, then the others."""
     paths, missing = [], []
@@ -125,25 +126,25 @@ def _all_scored(
             yield number, [scores.from_json(values) for values in json.loads(paths[number].read_text())]
         else:
             missing.append(number)
-    for number, scored in _scored(job, units, missing, jobs):
-        scores.write_text(paths[number], json.dumps([scores.to_json(c) for c in scored]))
+    for number, scored in _scored(job, units, missing, workers):
+        write_whole(paths[number], json.dumps([scores.to_json(c) for c in scored]).encode())
         yield number, scored
 
 
-def _scored(job: Job, units: list, missing: list[int], jobs: int) -> Iterator[tuple[int, list[ClipScores]]]:
-    if jobs == 1 or len(missing) < 2:
+def _scored(job: Job, units: list, missing: list[int], workers: int) -> Iterator[tuple[int, list[ClipScores]]]:
+    if workers == 1 or len(missing) < 2:
         yield from ((number, [score_clip(job, clip) for clip in units[number]]) for number in missing)
         return
-    jobs = min(jobs, len(missing))
+    workers = min(workers, len(missing))
     context = multiprocessing.get_context("spawn")  # a process that has used torch must not be forked
-    pool = ProcessPoolExecutor(jobs, context, _begin, (job, max(1, (os.cpu_count() or 1) // jobs)))
+    pool = ProcessPoolExecutor(workers, context, _begin, (job, max(1, (os.cpu_count() or 1) // workers)))
     try:
         waiting = {pool.submit(_score_unit, units[number]): number for number in missing}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
     except BrokenProcessPool:
         raise InputError("a process of the evaluation died, for want of memory perhaps; run the same command again, "
-                         "with fewer --jobs: what is done is kept") from None
+                         "with fewer --workers: what is done is kept") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
