@@ -112,7 +112,7 @@ def test_bicubic_inside_is_torch_s_and_edges_are_mirrored(size):
 
 
 def test_bicubic_by_hand():
-    """Twice as wide: between pixels the kernel weighs -9, 111, 29, -3 (over 128); beyond the edge the row is mirrored."""
+    """Twice as wide: the kernel weighs -9, 111, 29, -3 (over 128) between pixels; the row goes on mirrored."""
     ours = resize_bicubic(np.array([[1.0, 2.0, 4.0, 8.0]]), 1, 8)[0] * 128
     assert ours[0] == pytest.approx(-3 * 2 + 29 * 1 + 111 * 1 - 9 * 2)
     assert ours[1] == pytest.approx(-9 * 1 + 111 * 1 + 29 * 2 - 3 * 4)
