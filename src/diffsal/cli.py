@@ -304,7 +304,8 @@ def train(
     """Train a network; the weights are OUT/RECIPE.safetensors."""
     from diffsal import recipes
 
-    print(recipes.train(recipe, data, out, init or [], resume, settings))
+    path = recipes.train(recipe, data, out, init or [], resume, settings)
+    print(path if path is not None else f"{out}: stopped and saved; go on with --resume")
 
 
 @app.command(no_args_is_help=True)

@@ -11,6 +11,10 @@ TARGET_FRAME = CLIP_FRAMES // 2  # the window's map belongs to this frame (0-bas
 VideoEncoderName = Literal["mvit_v2_s", "s3d", "resnet3d_50", "i3d", "mobilenet_v2", "efficientnet_lite0"]
 AudioEncoderName = Literal["vggish", "yamnet"]
 Spacing = Literal["linspace", "leading", "trailing"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Prediction = Literal["x_0", "noise", "map"]
+BatchNorm = Literal["batch", "synchronised", "frozen"]
+EncoderPart = Literal["video", "audio"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -82,6 +86,7 @@ class ModelConfig:
     audio_memory: Literal["aligned", "released"] = "aligned"  # "released": memory re-read without transposing
     query_depth: int = 1  # temporal extent of Q's kernel over its one slot; the released network carries 3
     audio_key: Literal["replace", "add"] = "replace"  # gated audio in place of K's input, or added to it
+    predicts: Prediction = "x_0"  # what the last layer gives: S_0, the noise, or the map without noise and timestep
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     def __post_init__(self) -> None:
@@ -110,6 +115,7 @@ class ModelConfig:
         _check(self.audio_memory in ("aligned", "released"), f"audio_memory is {self.audio_memory!r}")
         _check(self.query_depth in (1, 3), f"query_depth is {self.query_depth}, expected 1 or 3")
         _check(self.audio_key in ("replace", "add"), f"audio_key is {self.audio_key!r}")
+        _check_choice("predicts", self.predicts, Prediction)
 
     @classmethod
     def released(cls, sound: bool) -> ModelConfig:
@@ -147,6 +153,95 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         _check(1 <= self.steps <= 1000, f"steps is {self.steps}, expected 1 to 1000")
         _check_choice("spacing", self.spacing, Spacing)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every training run has, whatever it learns from: optimiser, schedule, precision, checkpoints.
+
+    ``batch_size`` is the samples of one optimiser step over all processes and accumulated micro-batches, so the same
+    settings mean the same run on any number of machines. The learning rate is multiplied by ``decay`` at each of
+    ``milestones`` (fractions of the run) and rises linearly over the first ``warm_up_steps``.
+    """
+
+    batch_size: int = 16
+    accumulation: int = 1  # micro-batches of one step in each process
+    learning_rate: float = 1e-4
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    decay: float = 0.1
+    warm_up_steps: int = 0
+    weight_decay: float = 0.0  # decoupled (AdamW); 0 is Adam
+    adam_epsilon: float = 1e-8
+    clip_norm: float = 1.0
+    ema_decay: float = 0.0  # of the moving average of the weights that is scored and kept; 0: the weights themselves
+    precision: Precision = "fp32"
+    batch_norm: BatchNorm = "synchronised"  # statistics of a process's batch, of all processes', or those it has
+    compile: bool = False  # torch.compile
+    num_workers: int = 2  # processes that decode, for each training process
+    checkpoint_steps: int = 500
+    validation_steps: int = 500
+    log_steps: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for name in ("batch_size", "accumulation", "checkpoint_steps", "validation_steps", "log_steps"):
+            _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, expected at least 1")
+        for name in ("num_workers", "warm_up_steps", "weight_decay"):
+            _check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected 0 or more")
+        for name in ("learning_rate", "clip_norm", "adam_epsilon"):
+            _check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, expected more than 0")
+        _check(all(0 < m < 1 for m in self.milestones), f"milestones are {self.milestones}, expected fractions")
+        _check(0 <= self.ema_decay < 1, f"ema_decay is {self.ema_decay}, expected 0 to below 1")
+        _check_choice("precision", self.precision, Precision)
+        _check_choice("batch_norm", self.batch_norm, BatchNorm)
+
+
+@dataclass(frozen=True)
+class DatabaseConfig(RunConfig):
+    """Algorithm 1 on windows of published databases: which, how they are drawn, what is minimised, what learns.
+
+    The loss of a sample is ``mse_weight`` times the squared error summed over pixels (Algorithm 1's), plus
+    ``kl_weight`` times the KL divergence, less ``cc_weight`` times the correlation; with ``ModelConfig.predicts``
+    "noise" the squared error is the noise's. An epoch holds one window per ``window_stride`` frames of each clip, its
+    frame drawn anew in each epoch (``jitter``) and mirrored for half of the samples (``mirror``).
+    """
+
+    databases: tuple[str, ...] = ("dhf1k",)
+    fold: int = 1  # of the six audio-visual sets' three splits
+    epochs: int = 3
+    window_stride: int = 16
+    jitter: bool = True
+    mirror: bool = True
+    target_noise: float = 0.01  # times N(0, 1), added to S_0 before the noise of its timestep
+    last_timestep_share: float = 0.0  # of the samples at t = T - 1, where sampling starts; the others uniformly
+    mute_share: float = 0.0  # of the samples with sound, trained without it
+    mse_weight: float = 1.0
+    kl_weight: float = 0.0
+    cc_weight: float = 0.0
+    frozen: tuple[EncoderPart, ...] = ()  # encoders that do not learn
+    cache_features: bool = False  # a frozen video encoder's features on disk, computed once
+    gradient_checkpointing: bool = False  # encoders' activations computed again in the backward pass: less memory
+    hold_out: int = 10  # every so many-th video of a set without a validation split is validated on; 0: none
+    validation_windows: int = 128
+    sampling_steps: int = 1  # of Algorithm 2, in validation
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("databases", "frozen"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("epochs", "window_stride", "validation_windows", "sampling_steps"):
+            _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, expected at least 1")
+        _check(self.fold in (1, 2, 3), f"fold is {self.fold}, expected 1, 2 or 3")
+        for part in self.frozen:
+            _check_choice("frozen", part, EncoderPart)
+        _check(self.hold_out == 0 or self.hold_out >= 2, f"hold_out is {self.hold_out}, expected 0, or 2 or more")
+        for name in ("last_timestep_share", "mute_share"):
+            _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, expected 0 to 1")
+        weights = (self.mse_weight, self.kl_weight, self.cc_weight)
+        _check(min(weights) >= 0 < max(weights), f"the losses' weights are {weights}: one must be more than 0")
+        _check(not self.cache_features or ("video" in self.frozen and not self.jitter),
+               "cache_features needs frozen=video (features must not change) and jitter=false (frames that come again)")
 
 
 @dataclass(frozen=True)

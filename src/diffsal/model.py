@@ -68,7 +68,7 @@ class DiffSal(nn.Module):
     def encode(self, video: Float[Tensor, "b 3 f h w"], mel: Float[Tensor, "b 1 n m k"] | None) -> Features:
         """f_v and f_a of Algorithm 2. ``mel`` None: without sound."""
         self._check_size(video, "video", (self.config.height, self.config.width))
-        return self._features(self.video_encoder(video), mel)
+        return self.condition(self.video_encoder(video), mel)
 
     def encode_frames(self, images: Float[Tensor, "f 3 h w"]) -> list[Float[Tensor, "f _ _ _"]]:
         """What :meth:`encode_window` needs of each frame; only where :attr:`encodes_frames`."""
@@ -78,9 +78,10 @@ class DiffSal(nn.Module):
         self, frames: list[Float[Tensor, "b _ f _ _"]], mel: Float[Tensor, "b 1 n m k"] | None
     ) -> Features:
         """The window's features from those of its frames: the same as :meth:`encode` of the frames."""
-        return self._features(self.video_encoder.mix(frames), mel)
+        return self.condition(self.video_encoder.mix(frames), mel)
 
-    def _features(self, scales: list[Tensor], mel: Tensor | None) -> Features:
+    def condition(self, scales: list[Tensor], mel: Float[Tensor, "b 1 n m k"] | None) -> Features:
+        """f_v and f_a from the video encoder's scales, fine to coarse (the finest is not looked at), and the sound."""
         video = [adapt(x) for adapt, x in zip(self.adapters, scales[:0:-1], strict=False)]
         if mel is not None and self.audio_encoder is None:
             raise ValueError("this network was built without sound (audio_encoder=None): pass mel=None")
@@ -96,7 +97,16 @@ class DiffSal(nn.Module):
         self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], features: Features
     ) -> Float[Tensor, "b 1 h w"]:
         """One network call: the prediction of x_0, in [0, 1]."""
+        prediction = self.predict(x_t, t, features)
+        return self.schedule.remove_noise(x_t, prediction, t) if self.config.predicts == "noise" else prediction
+
+    def predict(
+        self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], features: Features
+    ) -> Float[Tensor, "b 1 h w"]:
+        """What the last layer gives, as ``config.predicts`` says: x_0, the noise, or the map from zeros at t = 0."""
         self._check_size(x_t, "x_t", (self.config.height, self.config.width))
+        if self.config.predicts == "map":
+            x_t, t = torch.zeros_like(x_t), torch.zeros_like(t)
         return self.unet(x_t, t, features.video, features.audio)
 
     def sample(

@@ -118,6 +118,7 @@ class SaliencyUNet(nn.Module):
             ModulationStage(config, index, audio_channels) for index in range(config.modulation_stages)
         )
         self.fusion = Fusion(config, num_slots + 1)
+        self.is_map = config.predicts != "noise"
 
     def forward(
         self,
@@ -126,9 +127,10 @@ class SaliencyUNet(nn.Module):
         video: list[Float[Tensor, "b _ s _ _"]],
         audio: Float[Tensor, "b a s2 h2 w2"] | None,
     ) -> Float[Tensor, "b 1 h w"]:
-        """S_pred = g(S_t, t, f_a, f_v). ``video``: features at strides 32, 16, 8, of the stages' widths."""
+        """S_pred = g(S_t, t, f_a, f_v), or ε without the sigmoid. ``video``: features at strides 32, 16, 8."""
         stages, _ = self.modulate(x_t, t, video, audio)
-        return F.interpolate(self.fusion(stages).sigmoid(), size=x_t.shape[-2:], mode="bilinear")
+        logits = self.fusion(stages)
+        return F.interpolate(logits.sigmoid() if self.is_map else logits, size=x_t.shape[-2:], mode="bilinear")
 
     def modulate(
         self,

@@ -155,7 +155,7 @@ def _halved(value: Tensor) -> Tensor:
 def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Tensors and metadata as safetensors: written beside, flushed to the disk, then renamed."""
     path = Path(path)
-    with _written_beside(path) as partial:
+    with written_beside(path) as partial:
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, partial, metadata)
         except SafetensorError as error:  # a full disk arrives as this, too
@@ -163,7 +163,7 @@ def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str])
 
 
 @contextmanager
-def _written_beside(path: Path) -> Iterator[Path]:
+def written_beside(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its name once it is whole and on the disk, and else leaves nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
@@ -212,7 +212,7 @@ def download(entry: Weights, folder: Path) -> Path:
     path = folder / f"{entry.name}.safetensors"
     if path.exists() and sha256_of(path) == entry.sha256:
         return path
-    with _written_beside(path) as partial:
+    with written_beside(path) as partial:
         try:
             with urllib.request.urlopen(entry.url, timeout=DOWNLOAD_TIMEOUT_SECONDS) as answer:
                 num_bytes = _fetch(answer, partial)

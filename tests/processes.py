@@ -1,0 +1,107 @@
+"""Runs in processes of their own, forked from a server that has imported everything, so that they start at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch._dynamo
+import torch.utils.tensorboard
+
+import diffsal.recipes  # noqa: F401
+
+NARROW = [
+    "video_encoder=mobilenet_v2", "height=64", "width=64", "num_frames=8", "widths=32,32,32,32", "noise_width=32",
+    "time_width=64", "fusion_width=16", "output_width=8", "batch_size=2", "window_stride=6", "validation_windows=2",
+    "num_workers=0", "log_steps=1", "checkpoint_steps=2", "epochs=2",
+]
+
+
+def start(function: Callable, *arguments, environment: dict[str, str] | None = None):
+    """``function(*arguments)`` in a process of its own, on one thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_run, args=(function, arguments, environment or {}))
+    process.start()
+    return process
+
+
+def run(function: Callable, *arguments, processes: int = 1, told: Path | None = None) -> list[int]:
+    """The exit codes of ``processes`` that run ``function`` together, as torchrun would start them.
+
+    ``told`` is a file for what they say on stderr.
+    """
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    started = []
+    for rank in range(processes):
+        together = {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        environment = together if processes > 1 else {}
+        started.append(start(function, *arguments, environment={**environment, "TOLD": str(told or os.devnull)}))
+    for process in started:
+        process.join(120)
+        if process.exitcode is None:
+            process.kill()
+    return [process.exitcode for process in started]
+
+
+def _run(function: Callable, arguments: tuple, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    sys.stderr = Path(os.environ.get("TOLD", os.devnull)).open("w", buffering=1)  # noqa: SIM115
+    torch.set_num_threads(1)
+    function(*arguments)
+
+
+def train(recipe: str, data: Path, out: Path, settings: list[str], resume: bool = False) -> None:
+    """As the command does it, exit codes included."""
+    from diffsal.cli import main
+
+    main(["train", recipe, *NARROW, *settings, "--data", str(data), "--out", str(out), *["--resume"][: int(resume)]])
+
+
+def train_and_die(recipe: str, data: Path, out: Path, settings: list[str], step: int, writing: bool) -> None:
+    """:func:`train` with ``--resume``, killed after ``step`` steps or while it writes the checkpoint after them."""
+    from diffsal.engine import Engine
+    from diffsal.runs import RunFolder
+
+    step_once, save = Engine.train_step, RunFolder.save_checkpoint
+
+    def train_step(engine, *rest):
+        loss = step_once(engine, *rest)
+        if engine.step + 1 == step and not writing:
+            os.kill(os.getpid(), 9)
+        return loss
+
+    def save_checkpoint(folder, state):
+        if state["step"] == step and writing:
+            torch.save = lambda state, file: (file.write(b"half a checkpoint"), os.kill(os.getpid(), 9))
+        save(folder, state)
+
+    Engine.train_step, RunFolder.save_checkpoint = train_step, save_checkpoint
+    train(recipe, data, out, settings, resume=True)
+
+
+def train_on_a_full_disk(recipe: str, data: Path, out: Path, settings: list[str]) -> None:
+    """:func:`train` whose second checkpoint does not fit."""
+    import resource
+
+    from diffsal.runs import RunFolder
+
+    save = RunFolder.save_checkpoint
+
+    def save_checkpoint(folder, state):
+        if folder.checkpoint.exists():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        save(folder, state)
+
+    RunFolder.save_checkpoint = save_checkpoint
+    train(recipe, data, out, settings)
