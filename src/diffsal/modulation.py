@@ -30,7 +30,10 @@ class DepthwiseProjection(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k c"]:
         kernel = self.conv.weight[:, :, self.conv.kernel_size[0] // 2]
         if self.stride == kernel.shape[-1]:  # patches do not overlap: a weighted sum, whose gradient is far cheaper
-            height, width = (size // self.stride for size in x.shape[-2:])
+            height, width = (max(1, size // self.stride) for size in x.shape[-2:])
+            below, right = (max(0, self.stride - size) for size in x.shape[-2:])
+            if below or right:  # a picture of 32 rows or columns: less than one patch, filled up with zeros
+                x = F.pad(x, (0, right, 0, below))
             x = x[:, :, : height * self.stride, : width * self.stride]
             x = rearrange(x, "n c (h p) (w q) -> n c h p w q", h=height, w=width)
             x = (x * rearrange(kernel, "c 1 p q -> c 1 p 1 q")).sum((3, 5))
