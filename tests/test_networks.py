@@ -48,7 +48,7 @@ def test_contract(encoder, stages, sound):
         assert scale.shape == (2, config.widths[i], max(model.video_encoder.slots[1:]), 2 << i, 4 << i)
 
     base = model.denoise(noise, t, features)
-    assert base.shape == noise.shape and 0 <= base.min() and base.max() <= 1 and base.std() > 0
+    assert base.shape == noise.shape and base.min() >= 0 and base.max() <= 1 and base.std() > 0
     alone = model.denoise(noise[1:], t[1:], model.encode(video[1:], None if mel is None else mel[1:]))
     torch.testing.assert_close(alone, base[1:], rtol=1e-4, atol=1e-5)
     moved = {
@@ -65,7 +65,7 @@ def test_contract(encoder, stages, sound):
 
 # What the loss cannot depend on: a constant added to every key, or before batch statistics are taken off again.
 SHIFTS = (".key.linear.bias", ".key.norm.bias", "norm_k.bias", "fusion.project.0.bias")
-# MobileNetV2's finer scales are the fourth's business alone, and its last levels are not read
+# Encoders of single frames mix each scale on its own: what no stage reads
 UNREAD = {1: ("mixes.0", "mixes.1", "motion"), 2: ("mixes.0", "motion"), 3: (), 4: ()}
 
 
@@ -79,7 +79,7 @@ def test_one_step_moves_what_learns_and_one_clip_is_learnt(encoder, stages, soun
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
     losses = []
-    for step in range(10):
+    for step in range(8):
         t = torch.tensor([(0, 999)[step % 2]])  # Algorithm 1
         x_t = model.schedule.add_noise(target, noise, t)
         loss = squared_error(model.denoise(x_t, t, model.encode(video, mel)), target).mean()
@@ -88,7 +88,7 @@ def test_one_step_moves_what_learns_and_one_clip_is_learnt(encoder, stages, soun
         optimiser.step()
         losses.append(loss.item())
         if step == 0:
-            unread = tuple(f"video_encoder.{n}" for n in UNREAD[stages]) if encoder == "mobilenet_v2" else ()
+            unread = tuple(f"video_encoder.{n}" for n in UNREAD[stages] if model.encodes_frames)
             for name, parameter in model.named_parameters():
                 moved = not torch.equal(parameter, before[name])
                 if name.startswith(("audio_encoder.features", *unread)):

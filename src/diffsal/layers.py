@@ -78,3 +78,28 @@ class Downsample(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
         return super().forward(F.pad(x, (0, 1, 0, 1)))
+
+
+class ScalelessBatchNorm(nn.Module):
+    """Batch normalisation of the channels with an offset and no scale, as TensorFlow's ``scale=False``."""
+
+    def __init__(self, channels: int, eps: float, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c *size"]:
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, None, self.bias, self.training, self.momentum, self.eps
+        )
+
+
+def pad_same(x: Float[Tensor, "b c *size"], kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    """TensorFlow's "same" padding: the odd zero goes after, so strided windows see another grid than torch's."""
+    padding: list[int] = []
+    for n, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
+        total = max((-(-n // s) - 1) * s + k - n, 0)
+        padding += [total // 2, total - total // 2]
+    return F.pad(x, padding) if any(padding) else x

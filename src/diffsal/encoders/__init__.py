@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffsal.encoders.efficientnet_lite import EfficientNetLite0
 from diffsal.encoders.i3d import I3D
 from diffsal.encoders.mobilenet import MobileNetV2
 from diffsal.encoders.mvit import MViT
@@ -10,5 +11,12 @@ from diffsal.encoders.s3d import S3D
 from diffsal.encoders.vggish import VGGish
 from diffsal.encoders.yamnet import YAMNet
 
-VIDEO_ENCODERS = {"mvit_v2_s": MViT, "s3d": S3D, "resnet3d_50": ResNet3D, "i3d": I3D, "mobilenet_v2": MobileNetV2}
+VIDEO_ENCODERS = {
+    "mvit_v2_s": MViT,
+    "s3d": S3D,
+    "resnet3d_50": ResNet3D,
+    "i3d": I3D,
+    "mobilenet_v2": MobileNetV2,
+    "efficientnet_lite0": EfficientNetLite0,
+}
 AUDIO_ENCODERS = {"vggish": VGGish, "yamnet": YAMNet}

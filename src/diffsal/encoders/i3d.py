@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffsal.encoders.inception import MIXED, STEM_WIDTHS, Mixed
+from diffsal.layers import ScalelessBatchNorm, pad_same
 
 TAPS = ("Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c")  # the ends of strides 4, 8, 16 and 32
 # kernel and stride (time, height and width alike) of the max pool before a layer
@@ -20,6 +21,7 @@ POOLS = {
     "Mixed_4b": ((3, 3, 3), (2, 2, 2)),
     "Mixed_5b": ((2, 2, 2), (2, 2, 2)),
 }
+NORM_EPS = 1e-3
 LOGITS_POOL = (2, 7, 7)
 NUM_CLASSES = 400  # of Kinetics-400
 JAX_LEAVES = {
@@ -104,29 +106,13 @@ class MixedBlock(nn.Module):
         return torch.cat(branches, dim=1)
 
 
-class ScalelessBatchNorm(nn.Module):
-    """Batch normalisation with an offset and no scale, as DeepMind trained it."""
-
-    def __init__(self, channels: int, eps: float = 1e-3, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.eps, self.momentum = eps, momentum
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, None, self.bias, self.training, self.momentum, self.eps
-        )
-
-
 class ConvNorm(nn.Module):
     """Convolution with "same" padding, batch normalisation, ReLU."""
 
     def __init__(self, channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv3d(channels, out_channels, kernel, stride, bias=False)
-        self.norm = ScalelessBatchNorm(out_channels)
+        self.norm = ScalelessBatchNorm(out_channels, NORM_EPS)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c2 t2 h2 w2"]:
         x = pad_same(x, self.conv.kernel_size, self.conv.stride)
@@ -140,17 +126,6 @@ class Classifier(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b k t h w"]:
         return self.conv(x)
-
-
-def pad_same(
-    x: Float[Tensor, "b c t h w"], kernel: tuple[int, ...], stride: tuple[int, ...]
-) -> Float[Tensor, "b c t2 h2 w2"]:
-    """TensorFlow's "same" padding: the odd zero goes after, so strided windows see another grid than torch's."""
-    padding: list[int] = []
-    for n, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
-        total = max((-(-n // s) - 1) * s + k - n, 0)
-        padding += [total // 2, total - total // 2]
-    return F.pad(x, padding) if any(padding) else x
 
 
 def max_pool_same(

@@ -125,6 +125,7 @@ class MobileNetV2(nn.Module):
 
     channels = (MOTION_WIDTH, 32, 64, 96)
     slots = (1, 1, 1, 1)
+    taps = TAPS
 
     def __init__(self, num_frames: int = 16, height: int = 224, width: int = 384, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -147,7 +148,7 @@ class MobileNetV2(nn.Module):
         scales = [self.brightness(images)]
         for index, layer in enumerate(self.features):
             x = layer(x)
-            if index in TAPS:
+            if index in self.taps:
                 scales.append(x)
         return scales
 

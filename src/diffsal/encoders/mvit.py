@@ -15,6 +15,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffsal.layers import Mlp
+
 HEAD_WIDTH = 96
 HEADS = (1, 2, 2, *[4] * 11, 8, 8)  # of the 16 blocks
 SCALE_BLOCKS = (0, 2, 13, 15)  # a scale ends with each of these
@@ -151,16 +153,6 @@ class Block(nn.Module):
         pictures = rearrange(x[:, 1:], "b (t h w) c -> (b t) c h w", t=t, h=h, w=w)
         pooled = F.max_pool2d(pictures, 3, self.stride, 1)
         return torch.cat([x[:, :1], rearrange(pooled, "(b t) c h w -> b (t h w) c", t=t)], dim=1)
-
-
-class Mlp(nn.Module):
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Attention(nn.Module):

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffsal.layers import ScalelessBatchNorm, pad_same
+
 EMBEDDING_WIDTH = 1024
+NORM_EPS = 1e-4
 NUM_CLASSES = 521  # AudioSet's classes as YAMNet scores them
 _POINTWISE_WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 _DEPTHWISE_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
-
-
-class ScalelessBatchNorm(nn.Module):
-    """Batch normalisation with a bias and no scale, as TensorFlow's ``scale=False``."""
-
-    def __init__(self, channels: int, eps: float = 1e-4, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.eps, self.momentum = eps, momentum
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, None, self.bias, self.training, self.momentum, self.eps
-        )
-
-
-def pad_same(x: Float[Tensor, "b c h w"], kernel: int, stride: int) -> Float[Tensor, "b c p q"]:
-    """TensorFlow's "same" padding: the odd zero goes after, so strided convolutions see another grid than torch's."""
-    height, width = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:])
-    return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
 
 
 class ConvNorm(nn.Module):
@@ -42,10 +22,10 @@ class ConvNorm(nn.Module):
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, groups=groups, bias=False)
-        self.norm = ScalelessBatchNorm(channels)
+        self.norm = ScalelessBatchNorm(channels, NORM_EPS)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
-        x = pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
+        x = pad_same(x, self.conv.kernel_size, self.conv.stride)
         return F.relu(self.norm(self.conv(x)))
 
 
