@@ -1,9 +1,12 @@
 """Every layout of every data set is read from its synthetic copy, and what is broken in one is named."""
 
+import pickle
+
+import cv2
 import numpy as np
 import pytest
 
-from diffsal.data import DATASETS, dhf1k, stavis, synthetic
+from diffsal.data import DATASETS, dhf1k, gaze, stavis, synthetic
 from diffsal.errors import InputError
 
 COPIES = [(name, variant) for name in DATASETS
@@ -99,6 +102,19 @@ def test_observers_and_repeated_points_of_the_gaze_layout(tmp_path):
     assert clip.points(5).tolist()[2] == [0, 47]  # the corner belongs to the picture
 
 
+def test_a_map_is_the_filtered_picture_of_its_fixations():
+    rng = np.random.default_rng(0)
+    fixations = np.c_[np.zeros((40, 3)), rng.random((40, 2))]
+    fixations[:3, 3:] = (0.0, 0.5), (1.0, 1.0), (0.5, 0.0)  # at the edges, where a filter mirrors
+    fixations[5] = fixations[4]
+    grid = np.zeros((90, 160))
+    np.add.at(grid, tuple(np.minimum(fixations[:, 4:2:-1] * (90, 160), (89, 159)).astype(int).T), 1)
+    expected = cv2.GaussianBlur(grid, (0, 0), 4.0)
+    ours = gaze.saliency_map(fixations, 90, 160, 160 / 90, 0.025)
+    np.testing.assert_allclose(ours, expected / expected.max(), atol=2e-6)
+    assert not gaze.saliency_map(fixations[:0], 90, 160, 1.0).any()
+
+
 def test_what_is_broken_is_named(tmp_path):
     root = synthetic.write("dhf1k", tmp_path, "images")
     truth = root / "annotation/0001"
@@ -140,9 +156,38 @@ def test_matlab_files_that_are_broken_new_or_something_else(tmp_path):
 def test_lists_with_a_broken_line(copy, tmp_path):
     path = tmp_path / "fold_lists/AVAD_list_test_1_fps.txt"
     path.parent.mkdir()
-    for line, message in (("V1 30", "line 2 is 'V1 30'"), ("V1 0 25", "line 2 has 0 frames")):
+    for line, message in (("V1 30", "line 2 is 'V1 30'"), ("V1 0 25", "line 2 has 0 frames"),
+                          ("../V1 9 25", r"line 2 is '\.\./V1")):
         path.write_text(f"V0 20 25.0\n{line}\n")
         with pytest.raises(InputError, match=message):
             DATASETS["avad"](tmp_path, "test", 1)
     with pytest.raises(InputError, match=r"AVAD_list_test_2_fps\.txt: no such list"):
         DATASETS["avad"](tmp_path, "test", 2)
+    path.write_text("a name of three words 20 25.0\n\n")
+    assert stavis.read_list(path) == [("a name of three words", 20, 25.0)]
+
+
+def test_tables_as_spreadsheets_write_them_and_compressed_ones_cut_short(tmp_path):
+    root = synthetic.write("gaze", tmp_path)
+    path = root / "gaze/play/ball.csv"
+    path.write_bytes("\ufeffobserver,start_s,duration_s,x,y\r\n1,0,1,.5,.5\r\n\r\n".encode())
+    assert DATASETS["gaze"](root, "play")[0].points(0).tolist() == [[32, 24]]
+    path.write_text("observer,start_s,duration_s,x,y\n1,0,1\n")
+    with pytest.raises(InputError, match=r"ball\.csv: line 2 is not numeric: 1,0,1"):
+        DATASETS["gaze"](root, "play")[0].points(0)
+    table = root / "gaze/stills.csv.gz"
+    for data in (table.read_bytes()[:-20], b"no gzip"):
+        table.write_bytes(data)
+        with pytest.raises(InputError, match=r"stills\.csv\.gz: damaged or cut short"):
+            DATASETS["gaze"](root, "stills")
+
+
+def test_clips_travel_to_other_processes_and_can_forget_what_they_listed(copy):
+    for name in ("dhf1k", "avad", "gaze"):
+        clip = DATASETS[name](copy(name), "all")[0]
+        expected = clip.saliency_map(3)
+        for other in (pickle.loads(pickle.dumps(clip)), clip.fresh()):
+            np.testing.assert_array_equal(other.saliency_map(3), expected)
+    fresh = DATASETS["dhf1k"](copy("dhf1k", "images"), "all")[0].fresh()
+    size = len(pickle.dumps(fresh))
+    assert fresh.annotated and len(pickle.dumps(fresh)) > size == len(pickle.dumps(fresh.fresh()))

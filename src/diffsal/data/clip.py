@@ -7,7 +7,7 @@ called; the ground truth of a frame is the file that carries the same number (``
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -51,6 +51,10 @@ class Clip:
     sound_path: Path | None = None
     fold: int | None = None
     listed_frames: int | None = None
+
+    def fresh(self) -> Clip:
+        """The same clip with nothing read: what a clip has listed of its files stays in memory as long as it does."""
+        return replace(self, truth=replace(self.truth) if is_dataclass(self.truth) else self.truth)
 
     # --- picture and sound ----------------------------------------------------------------------------------------
 

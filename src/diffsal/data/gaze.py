@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -172,17 +173,22 @@ def _read_pictures(root: Path, set_name: str, folder: Path) -> list[GazeClip]:
 def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple]:
     if not path.exists():
         raise InputError(f"{path}: no such file: the fixations of this clip or set belong there")
-    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [c for c in columns if c not in (reader.fieldnames or [])]
-        if missing:
-            raise InputError(f"{path}: no column {', '.join(missing)}: expected {','.join(columns)}")
-        rows = []
-        for row in reader:
-            try:
-                rows.append(tuple(row[c] if c == "image" else float(row[c]) for c in columns))
-            except (TypeError, ValueError):
-                raise InputError(f"{path}: line {reader.line_num} is not numeric: {row}") from None
+    rows, opened = [], gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", newline="", encoding="utf-8-sig", errors="replace") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            missing = [c for c in columns if c not in header]
+            if missing:
+                raise InputError(f"{path}: no column {', '.join(missing)}: expected {','.join(columns)}")
+            places = [(header.index(c), c == "image") for c in columns]
+            for row in filter(None, reader):
+                try:
+                    rows.append(tuple(row[at] if is_name else float(row[at]) for at, is_name in places))
+                except (IndexError, ValueError):
+                    raise InputError(f"{path}: line {reader.line_num} is not numeric: {','.join(row)}") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}: damaged or cut short ({error}); fetch it again") from None
     return rows
 
 
@@ -193,9 +199,16 @@ def saliency_map(
 
     ``aspect`` is the picture's own width over height: σ is round on the picture, not on a stretched grid.
     """
-    grid = np.zeros((height, width), dtype=np.float32)
-    xs = np.clip((fixations[:, 3] * width).astype(int), 0, width - 1)
-    ys = np.clip((fixations[:, 4] * height).astype(int), 0, height - 1)
-    np.add.at(grid, (ys, xs), 1.0)
-    grid = cv2.GaussianBlur(grid, (0, 0), sigmaX=sigma * width, sigmaY=sigma * aspect * height)
-    return grid / grid.max() if grid.max() > 0 else grid
+    if not len(fixations):
+        return np.zeros((height, width), np.float32)
+    columns = _bumps(fixations[:, 3], width, sigma * width)
+    rows = _bumps(fixations[:, 4], height, sigma * aspect * height)
+    grid = rows.T @ columns  # a Gaussian is a column times a row: a sum over fixations, not a filter over pixels
+    return grid / grid.max()
+
+
+def _bumps(fractions: np.ndarray, size: int, sigma: float) -> Float[np.ndarray, "n {size}"]:
+    """One Gaussian along ``size`` pixels for each fixation, mirrored at the ends as a filter would."""
+    deltas = np.zeros((len(fractions), size), np.float32)
+    deltas[np.arange(len(fractions)), np.clip((fractions * size).astype(int), 0, size - 1)] = 1
+    return cv2.GaussianBlur(deltas, (round(8 * sigma + 1) | 1, 1), sigma)

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from diffsal.data.clip import Clip, file_number
+from diffsal.data.clip import Clip
 from diffsal.errors import InputError
 from diffsal.media import PICTURE_SUFFIXES
 
@@ -25,44 +25,51 @@ class MapFiles:
     fixation_folders: tuple[Path, ...] = ()
 
     @cached_property
-    def map_paths(self) -> dict[int, Path]:
-        return numbered_files(self.maps, PICTURE_SUFFIXES)
+    def map_names(self) -> dict[int, str]:
+        return numbered_names(self.maps, PICTURE_SUFFIXES)
 
     @cached_property
-    def fixation_paths(self) -> dict[int, Path]:
+    def _fixations(self) -> tuple[Path, dict[int, str]]:
         for folder in self.fixation_folders:
-            found = numbered_files(folder, (".mat",)) or numbered_files(folder, PICTURE_SUFFIXES)
+            found = numbered_names(folder, (".mat",)) or numbered_names(folder, PICTURE_SUFFIXES)
             if found:
-                return found
-        return {}
+                return folder, found
+        return self.fixation_folders[-1] if self.fixation_folders else self.maps, {}
+
+    @property
+    def fixation_folder(self) -> Path:
+        return self._fixations[0]
+
+    @property
+    def fixation_names(self) -> dict[int, str]:
+        return self._fixations[1]
 
     def annotated(self, clip: Clip) -> list[int]:
-        return [i for i in range(clip.num_frames) if clip.number(i) in self.map_paths]
+        return [i for i in range(clip.num_frames) if clip.number(i) in self.map_names]
 
     def map_path(self, clip: Clip, index: int) -> Path:
         number = clip.number(index)
-        if number in self.map_paths:
-            return self.map_paths[number]
-        example = next(iter(self.map_paths.values()), self.maps / "0001.png")
+        if number in self.map_names:
+            return self.maps / self.map_names[number]
+        example = Path(next(iter(self.map_names.values()), "0001.png"))
         width = len(example.stem) - len(example.stem.rstrip("0123456789"))
-        return example.with_name(f"{example.stem[:-width]}{number:0{width}d}{example.suffix}")
+        return self.maps / f"{example.stem[:-width]}{number:0{width}d}{example.suffix}"
 
     def saliency_map(self, clip: Clip, index: int) -> np.ndarray:
         path = self.map_path(clip, index)
-        if clip.number(index) not in self.map_paths:
+        if clip.number(index) not in self.map_names:
             raise InputError(f"{path}: no such map for frame {index} of {clip.name}; fetch it, or make maps from "
                              "fixations with `diffsal prepare`")
         return read_map(path)
 
     def fixations(self, clip: Clip, index: int) -> np.ndarray | None:
-        if not self.fixation_paths:
+        if not self.fixation_names:
             return None
-        path = self.fixation_paths.get(clip.number(index))
-        if path is None:
-            folder = next(iter(self.fixation_paths.values())).parent
-            raise InputError(f"{folder}: no fixations for frame {index} of {clip.name} (number {clip.number(index)}); "
-                             "fetch the file")
-        return read_fixations(path)
+        name = self.fixation_names.get(clip.number(index))
+        if name is None:
+            raise InputError(f"{self.fixation_folder}: no fixations for frame {index} of {clip.name} (number "
+                             f"{clip.number(index)}); fetch the file")
+        return read_fixations(self.fixation_folder / name)
 
     def points(self, clip: Clip, index: int) -> np.ndarray | None:
         fixated = self.fixations(clip, index)
@@ -74,14 +81,24 @@ class MapFiles:
 
 def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
     """The files of ``folder`` with such an ending, by the number at the end of their names; empty if there is none."""
+    return {number: folder / name for number, name in numbered_names(folder, suffixes).items()}
+
+
+def numbered_names(folder: Path, suffixes: tuple[str, ...]) -> dict[int, str]:
+    """:func:`numbered_files` by name only: a database has a million of them, and paths take time and room."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+        names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise InputError(f"{folder}: the folder cannot be read ({error.strerror}); check its permissions") from None
-    paths = (folder / name for name in names if name.lower().endswith(suffixes))
-    return {file_number(path): path for path in paths if path.stem[-1:].isdigit()}
+    found: dict[int, str] = {}
+    for name in names:
+        stem, dot, ending = name.rpartition(".")
+        digits = stem[len(stem.rstrip("0123456789")) :]
+        if digits and name[0] != "." and dot + ending.lower() in suffixes:
+            found[int(digits)] = name
+    return found
 
 
 def read_grey(path: Path) -> np.ndarray:

@@ -134,6 +134,7 @@ def _extract(archive: Path, result: Prepared) -> None:
 
 
 def _prepare_clip(clip: Clip, root: Path, settings: Preparation, result: Prepared) -> None:
+    clip = clip.fresh()
     if settings.frames and clip.video.suffix.lower() in VIDEO_SUFFIXES and clip.video.is_file():
         _extract_frames(clip, root, settings, result)
     sigma = settings.sigma or PUBLISHED_SIGMA.get(clip.dataset, OWN_SIGMA)
@@ -180,9 +181,10 @@ def write_wav(path: Path, waveform: np.ndarray, rate: int) -> None:
 
 def _draw_missing_maps(truth: MapFiles, sigma: Sigma, settings: Preparation, result: Prepared) -> None:
     """A map for every file of fixations that has none; where nobody fixates, none."""
-    for number, path in truth.fixation_paths.items():
-        if number in truth.map_paths and not settings.force:
+    for number, name in truth.fixation_names.items():
+        if number in truth.map_names and not settings.force:
             continue
+        path = truth.fixation_folder / name
         try:
             fixated = read_fixations(path)
         except InputError as error:
@@ -192,8 +194,9 @@ def _draw_missing_maps(truth: MapFiles, sigma: Sigma, settings: Preparation, res
             result.problems.append(f"{path}: nobody fixates, so there is no map; leave the frame out")
             continue
         width = fixated.shape[1]
-        target = truth.map_paths.get(number, truth.maps / f"{path.stem.replace('fixMap', 'eyeMap')}.png")
-        write_picture(target, blur(fixated, width * sigma.fraction(width, _degrees_wide(settings.recording, width))))
+        target = truth.map_names.get(number, f"{path.stem.replace('fixMap', 'eyeMap')}.png")
+        pixels = width * sigma.fraction(width, _degrees_wide(settings.recording, width))
+        write_picture(truth.maps / target, blur(fixated, pixels))
         result.made["maps"] += 1
 
 

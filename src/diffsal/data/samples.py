@@ -167,7 +167,7 @@ def _fixation(t: np.ndarray, x: np.ndarray, y: np.ndarray, group: np.ndarray, in
 def read_samples(path: Path) -> dict[str, np.ndarray]:
     """Samples by observer, in the order of their names: float64 (n, 3): seconds, x, y, in the order of time."""
     by_observer: dict[str, list[tuple[float, float, float]]] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         reader = csv.DictReader(file)
         names = reader.fieldnames or []
         clock = next((c for c in ("t_s", "t_ms") if c in names), None)

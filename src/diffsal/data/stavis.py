@@ -37,9 +37,10 @@ SETS = {
 
 
 def read(dataset: str, root: Path, split: str = "all", fold: int | None = None) -> list[Clip]:
-    """The clips of ``train``, ``test`` or ``all`` in ``fold`` 1, 2 or 3; without it of all three, each once.
+    """The clips of ``train``, ``test`` or ``all`` in ``fold`` 1, 2 or 3, by name.
 
-    DIEM has one list, which stands for every fold.
+    Without a fold, those of all three, each once: a clip's ``fold`` and ``split`` are then those in which it is tested,
+    if it is, or else the first in which it trains. DIEM has one list, which stands for every fold.
     """
     if split not in ("train", "test", "all"):
         raise InputError(f"split {split!r} of {dataset}: expected one of train, test, all")
@@ -47,10 +48,8 @@ def read(dataset: str, root: Path, split: str = "all", fold: int | None = None) 
         raise InputError(f"fold {fold!r} of {dataset}: expected 1, 2 or 3")
     facts, found = SETS[dataset], {}
     folds = [None] if len(facts.num_test) == 1 else [fold] if fold else [1, 2, 3]
-    for number in folds:
-        for kind in ("test", "train"):
-            if split not in (kind, "all"):
-                continue
+    for kind in ("test", "train") if split == "all" else (split,):
+        for number in folds:
             for name, frames, rate in read_list(list_path(root, dataset, kind, number)):
                 found.setdefault(name, _clip(root, dataset, name, kind, number, frames, rate))
     return [found[name] for name in sorted(found)]
@@ -67,12 +66,14 @@ def read_list(path: Path) -> list[tuple[str, int, float]]:
     if not path.exists():
         raise InputError(f"{path}: no such list; it comes with STAViS's package (fold_lists), see docs/databases.md")
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        words = line.split()
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        words = line.rsplit(maxsplit=2)
         if not words:
             continue
         try:
             name, frames, rate = words[0], int(words[1]), float(words[2])
+            if Path(name).name != name:
+                raise ValueError
         except (IndexError, ValueError):
             raise InputError(f"{path}: line {number} is {line!r}, expected NAME FRAMES FPS; fetch it again") from None
         if frames < 1 or not 0 < rate < 1000:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import wave
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -136,7 +137,7 @@ def _folds(dataset: str, root: Path, split: str) -> list[tuple[Row, list[Clip]]]
 
 def check_clip(clip: Clip, full: bool = False) -> Row:
     """Counts and problems of one clip."""
-    row = Row(clip.split, 1)
+    clip, row = clip.fresh(), Row(clip.split, 1)
     try:
         row.frames = clip.num_frames
     except InputError as error:
@@ -159,7 +160,8 @@ def _check_frames(clip: Clip, row: Row, full: bool) -> None:
     if source.path and known and abs(source.frame_rate / known - 1) > RATE_TOLERANCE:
         row.problems.append(f"{clip.video}: {source.frame_rate:.3f} frames per second, the database's are {known:.3f}: "
                             "its frames are not those of the ground truth; fetch it again")
-    row.problems += _empty(source.pictures, "empty frames")
+    if source.pictures:
+        row.problems += _empty(source.pictures[0].parent, [p.name for p in source.pictures], "empty frames")
     if full and not source.pictures:
         count = sum(1 for _ in source.frames())
         row.problems += source.problems
@@ -182,18 +184,19 @@ def _check_truth(clip: Clip, row: Row, full: bool) -> None:
     truth = clip.truth
     if isinstance(truth, MapFiles):
         numbers = {clip.number(i) for i in range(clip.num_frames)}
-        maps, fixations = truth.map_paths, truth.fixation_paths
+        maps, fixations = truth.map_names, truth.fixation_names
         row.maps, row.fixations = len(maps), len(fixations)
         row.problems += _missing(truth.maps, sorted(numbers - set(maps)), "frames without a map")
         row.problems += _missing(truth.maps, sorted(set(maps) - numbers), "maps without a frame")
         if fixations:
-            folder = next(iter(fixations.values())).parent
-            row.problems += _missing(folder, sorted(set(maps) - set(fixations)), "maps without fixations")
+            without = sorted(set(maps) - set(fixations))
+            row.problems += _missing(truth.fixation_folder, without, "maps without fixations")
         elif maps:
-            row.problems.append(f"{truth.fixation_folders[-1]}: no fixations for {len(maps)} maps; fetch them")
-        row.problems += _empty(maps.values(), "empty maps") + _empty(fixations.values(), "empty fixation files")
+            row.problems.append(f"{truth.fixation_folder}: no fixations for {len(maps)} maps; fetch them")
+        row.problems += _empty(truth.maps, maps.values(), "empty maps")
+        row.problems += _empty(truth.fixation_folder, fixations.values(), "empty fixation files")
         for index in _sampled(clip, full):
-            if clip.number(index) in maps and maps[clip.number(index)].stat().st_size:
+            if clip.number(index) in maps and clip.map_path(index).stat().st_size:
                 _check_map(clip, index, row)
     elif isinstance(truth, gaze.GazeTruth):
         rows = truth.gaze.fixations
@@ -216,13 +219,13 @@ def _check_map(clip: Clip, index: int, row: Row) -> None:
         saliency = clip.saliency_map(index)
         if not saliency.any():
             row.problems.append(f"{path}: the map is zero everywhere; fetch it again, or leave the frame out")
-        if clip.truth.fixation_paths.get(clip.number(index)) is None:
+        if clip.number(index) not in clip.truth.fixation_names:
             return
         fixations = clip.fixations(index)
     except InputError as error:
         row.problems.append(str(error))
         return
-    own = clip.truth.fixation_paths[clip.number(index)]
+    own = clip.truth.fixation_folder / clip.truth.fixation_names[clip.number(index)]
     if saliency.shape != fixations.shape:
         sizes = [f"{a.shape[1]}x{a.shape[0]}" for a in (saliency, fixations)]
         row.problems.append(f"{path}: the map is {sizes[0]}, its fixations {sizes[1]} ({own}); fetch both again")
@@ -274,11 +277,13 @@ def _missing(folder: Path, numbers: list[int], what: str) -> list[str]:
     return [f"{folder}: {what}: {len(numbers)} (number {_named(numbers)}); fetch them again"]
 
 
-def _empty(paths: Iterable[Path], what: str) -> list[str]:
-    names = [path for path in paths if not path.stat().st_size]
-    if not names:
+def _empty(folder: Path, names: Iterable[str], what: str) -> list[str]:
+    wanted = set(names)
+    if not wanted:
         return []
-    return [f"{names[0].parent}: {what}: {len(names)} ({_named([p.name for p in names])}); fetch them again"]
+    with os.scandir(folder) as entries:
+        empty = sorted(e.name for e in entries if e.name in wanted and not e.stat().st_size)
+    return [f"{folder}: {what}: {len(empty)} ({_named(empty)}); fetch them again"] if empty else []
 
 
 def _named(items: list) -> str:
