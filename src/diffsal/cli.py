@@ -203,6 +203,42 @@ def compare(
     raise typer.Exit(int(bool(problems)))
 
 
+@app.command(no_args_is_help=True)
+def report(
+    scores: Annotated[list[Path], typer.Argument(metavar="SCORES…", help="scores.json files, or their folders.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("report.html"),
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL=P,M", help="Parameters and multiply-accumulates of a model; repeatable."),
+    ] = None,
+    worst: Annotated[int, typer.Option(min=0, max=200, help="How many of the worst frames.")] = 10,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """One HTML page of scores: tables beside the literature, charts, the worst frames, the protocol in words."""
+    from diffsal.progress import watched
+    from diffsal.report import write_report
+
+    sizes = dict(_size(text) for text in size or [])
+    _check_output(output, force, (".html", ".htm"))
+    with watched("worst frames", worst) as show:
+        problems = write_report(scores, output, sizes=sizes, num_worst=worst, on_step=show)
+    for problem in problems:
+        _complain(problem)
+    print(f"{len(scores)} file{'s' * (len(scores) > 1)} of scores → {output}")
+    raise typer.Exit(int(bool(problems)))
+
+
+def _size(text: str) -> tuple[str, tuple[float, float]]:
+    name, _, numbers = text.rpartition("=")
+    try:
+        parameters, multiply_accumulates = map(float, numbers.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--size {text}: expected MODEL=PARAMETERS,MULTIPLY_ACCUMULATES") from None
+    if not name or min(parameters, multiply_accumulates) <= 0:
+        raise typer.BadParameter(f"--size {text}: expected a name and two numbers above 0")
+    return name, (parameters, multiply_accumulates)
+
+
 def _check_output(path: Path, force: bool, suffixes: tuple[str, ...] = ()) -> None:
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: this is one of {' '.join(suffixes)}; rename it")
