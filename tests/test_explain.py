@@ -12,7 +12,7 @@ from diffsal import cli
 from diffsal.audio import MelTrack
 from diffsal.config import ModelConfig
 from diffsal.errors import InputError
-from diffsal.explain import explain, frame_seconds, moved
+from diffsal.explain import explain, frame_seconds
 from diffsal.media import open_source
 from diffsal.model import DiffSal
 from diffsal.panels import Panel, figure, heat, signed_heat, writable, write_figure
@@ -102,14 +102,6 @@ def test_frames_are_found_by_index_in_a_variable_frame_rate(tmp_path):
         assert frame_seconds(source, index) == pytest.approx(times[index], abs=1e-3)
     with pytest.raises(InputError, match="no frame 140, its last is 139"):
         frame_seconds(source, 140)
-
-
-def test_moved_share():
-    p, q = np.zeros((2, 2)), np.zeros((2, 2))
-    p[0, 0] = q[1, 1] = 3.0
-    assert moved(p, q) == 1 and moved(p, 5 * p) == 0
-    q[0, 0] = 1.0
-    assert moved(p, q) == pytest.approx(0.75)
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between ``low`` and ``high``; powers alone where those are many, even steps where few."""
+    """1, 2 and 5 times powers of ten; powers alone where those are many, even steps where they are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for heads in ((1, 2, 5), (1,)):
         found = [m * 10.0**p for p in powers for m in heads if low <= m * 10.0**p <= high]

@@ -77,6 +77,12 @@ def predict(
     maps: Annotated[Path | None, typer.Option(help="Folder for 16-bit grey PNG maps, NNNNNN.png.")] = None,
     npz: Annotated[Path | None, typer.Option(help="File for saliency, seconds and index as arrays.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="PNG contact sheet: frames above, overlays below.")] = None,
+    moments: Annotated[Path | None, typer.Option(help="PNG of the moments where attention moves most.")] = None,
+    json: Annotated[Path | None, typer.Option(help="File for peaks, entropy, shares, as in docs/json.md.")] = None,
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=BOX|MASK", help="Region for --json: left,top,right,bottom or a mask; repeatable."),
+    ] = None,
     only_maps: Annotated[bool, typer.Option("--only-maps", help="No overlay.")] = False,
     weights: Annotated[str, typer.Option(help="A name (see README) or a .safetensors file.")] = "compact",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
@@ -90,17 +96,20 @@ def predict(
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Where will people look? An overlay video with the original sound, maps, or arrays."""
-    if only_maps and not (maps or npz):
-        raise typer.BadParameter("--only-maps needs --maps DIR or --npz FILE")
+    if only_maps and not (maps or npz or json):
+        raise typer.BadParameter("--only-maps needs --maps DIR, --npz FILE or --json FILE")
+    if roi and not json:
+        raise typer.BadParameter("--roi needs --json FILE")
     if start is not None and end is not None and end <= start:
         raise typer.BadParameter(f"--end {end} is not after --start {start}")
+    from diffsal.attention import read_region
     from diffsal.progress import run_all
     from diffsal.render import Outputs
     from diffsal.weights import load
 
-    wanted = Outputs(output, maps, npz, sheet)
+    wanted = Outputs(output, maps, npz, sheet, json, moments)
     settings = {"steps": steps, "seed": seed, "device": device.value, "mute": mute, "start": start, "end": end,
-                "colormap": colormap.value, "opacity": opacity}
+                "colormap": colormap.value, "opacity": opacity, "regions": [read_region(text) for text in roi or []]}
     raise typer.Exit(run_all(load(weights), inputs, wanted, only_maps, force, settings))
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from diffsal.attention import moved
 from diffsal.data.gaze import read_clip, saliency_map
 from diffsal.errors import InputError
 from diffsal.media import Frame, Source, numbered_pictures
@@ -208,8 +209,7 @@ def measure(
         if truth is not None:
             comparison.scores.append([score(x, *truth) for x in maps.values()])
         else:
-            p, q = (x / max(float(x.sum()), 1e-9) for x in list(maps.values())[:2])
-            comparison.disagreement.append(float(np.abs(p - q).sum() / 2))
+            comparison.disagreement.append(moved(*list(maps.values())[:2]))
     if not comparison.frames:
         lacking = ", ".join(f"{name} lacks {n}" for name, n in comparison.missing.items() if n)
         raise InputError(f"{source.name}: no frame can be compared ({lacking or 'no ground truth fits it'}); maps are "

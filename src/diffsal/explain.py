@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffsal.attention import moved
 from diffsal.audio import SAMPLE_RATE, Sound, log_mel
 from diffsal.errors import InputError
 from diffsal.media import Source, open_source
@@ -138,12 +139,6 @@ def _spectrogram(sound: Sound, seconds: float) -> np.ndarray:
     middle = round((seconds - sound.start_seconds) * sound.rate)
     half = round(HEARD_SECONDS / 2 * sound.rate)
     return log_mel(torch.from_numpy(sound.excerpt(middle - half, middle + half)), 0.01).T.numpy()
-
-
-def moved(p: np.ndarray, q: np.ndarray) -> float:
-    """The share of attention that is elsewhere: half the sum of the differences of two maps that each sum to 1."""
-    p, q = (x / max(float(x.sum()), 1e-12) for x in (p.astype(np.float64), q.astype(np.float64)))
-    return float(np.abs(p - q).sum() / 2)
 
 
 def draw(explanation: Explanation, name: str = "", aspect: Fraction = Fraction(1)) -> np.ndarray:

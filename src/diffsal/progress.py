@@ -59,9 +59,8 @@ def run_all(
     failed, taken = bool(problems), set()
     several = len(names) + len(problems) > 1
     if several:
-        for folder in (wanted.overlay, wanted.npz, wanted.sheet):
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
+        for folder in wanted.files:
+            folder.mkdir(parents=True, exist_ok=True)
     _tell(problems)
     done = 0
     with _bar(console) as progress, interruptible():
@@ -82,7 +81,7 @@ def run_all(
             done += 1
             failed = failed or bool(result.problems)
             _tell(result.problems)
-            where = ", ".join(str(p) for p in (outputs.overlay, outputs.maps, outputs.npz, outputs.sheet) if p)
+            where = ", ".join(map(str, [*outputs.files, *([outputs.maps] if outputs.maps else [])]))
             print(f"{name}: {result.frames} frames → {where}")
     return int(failed)
 
@@ -92,7 +91,7 @@ def _one(
 ) -> tuple[Rendered, Outputs]:
     source = open_source(name)
     outputs = outputs_for(name, source, wanted, only_maps, several)
-    files = {p.resolve() for p in (outputs.overlay, outputs.npz, outputs.sheet) if p}
+    files = {p.resolve() for p in outputs.files}
     if not source.is_picture and outputs.maps:
         files.add(outputs.maps.resolve())
     if files & taken:
@@ -106,9 +105,8 @@ def _one(
     try:
         return render(model, source, outputs, on_frame=show, **settings), outputs
     except KeyboardInterrupt:  # it may have come between the making of a file and the knowing of it
-        for path in (outputs.overlay, outputs.npz, outputs.sheet):
-            if path is not None:
-                partial_path(path).unlink(missing_ok=True)
+        for path in outputs.files:
+            partial_path(path).unlink(missing_ok=True)
         raise
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from diffsal.attention import Region
+from diffsal.attention_file import AttentionWriter
 from diffsal.errors import InputError
 from diffsal.media import PICTURE_SUFFIXES, Source, open_source
 from diffsal.model import DiffSal
+from diffsal.moments import MomentsWriter
 from diffsal.prediction import predict, prefetch, queue_size
 from diffsal.screen import Screen
 from diffsal.writers import (
@@ -37,6 +40,13 @@ class Outputs:
     maps: Path | None = None
     npz: Path | None = None
     sheet: Path | None = None
+    json: Path | None = None
+    moments: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """All but the maps."""
+        return [p for p in (self.overlay, self.npz, self.sheet, self.json, self.moments) if p]
 
     def check(self, source: Source, force: bool) -> None:
         """Refuse to overwrite the source, other files without ``force``, and to write where there is no folder."""
@@ -47,7 +57,7 @@ class Outputs:
         if self.maps is not None and self.maps.exists() and not self.maps.is_dir():
             raise InputError(f"{self.maps}: is a file, but maps need a folder; give another name with --maps")
         one_map = self.maps / f"{Path(source.name).stem}.png" if self.maps and source.is_picture else None
-        for path in filter(None, (self.overlay, self.npz, self.sheet, one_map)):
+        for path in [*self.files, *([one_map] if one_map else [])]:
             if path.resolve() in read:
                 raise InputError(f"{path}: is the input itself; give another name with -o")
             if path.is_dir():
@@ -90,9 +100,12 @@ def render(
     on_frame: Callable[[int, int | None], None] | None = None,
     start: float | None = None,
     end: float | None = None,
+    regions: Sequence[Region] = (),
     **settings,
 ) -> Rendered:
     """Predict every frame of ``source`` and write ``outputs``; ``settings`` are :func:`diffsal.predict`'s.
+
+    ``regions`` are those whose share of attention stands in ``outputs.json``.
 
     ``on_frame(done, expected)`` is called after each frame. Files appear whole or not at all; maps written stay. A
     camera without ``outputs`` is shown in a window; it ends with that window, with Ctrl-C or at ``end``.
@@ -102,13 +115,15 @@ def render(
     expected, sheet, done, writers = expected_frames(source, start, end), [], 0, []
     wanted = sheet_indices(expected)
     screen = Screen(source.name) if source.camera is not None and outputs == Outputs() else None
-    drawing = screen or outputs.overlay or outputs.sheet
+    drawing = screen or outputs.overlay or outputs.sheet or outputs.moments
     if source.camera is not None:
         settings.setdefault("batch_size", 1)  # a map as soon as it can be
     predictions = predict(model, source, start=start, end=end, **settings)
     predictions = prefetch(predictions, queue_size(source, BYTES_PER_PIXEL))
     try:
         open_writers(writers, source, outputs, start, end)
+        if outputs.json:
+            writers.append(AttentionWriter(outputs.json, source, {"start": start, "end": end, **settings}, regions))
         writers.extend([screen] if screen else [])
         with contextlib.suppress(*([KeyboardInterrupt] if source.camera is not None else [])):
             for prediction in predictions:
@@ -145,6 +160,8 @@ def open_writers(writers: list, source: Source, outputs: Outputs, start: float |
         writers.append(MapWriter(outputs.maps, Path(source.name).stem if source.is_picture else None))
     if outputs.npz:
         writers.append(ArrayWriter(outputs.npz))
+    if outputs.moments:
+        writers.append(MomentsWriter(outputs.moments, Path(source.name).name))
 
 
 def expected_frames(source: Source, start: float | None, end: float | None) -> int | None:
@@ -178,4 +195,6 @@ def outputs_for(name: str, source: Source, wanted: Outputs, only_maps: bool, sev
         maps=wanted.maps and (wanted.maps if source.is_picture else wanted.maps / stem),
         npz=wanted.npz and wanted.npz / f"{stem}.npz",
         sheet=wanted.sheet and wanted.sheet / f"{stem}.png",
+        json=wanted.json and wanted.json / f"{stem}.json",
+        moments=wanted.moments and wanted.moments / f"{stem}.png",
     )
