@@ -39,6 +39,7 @@ class AttentionWriter:
             "index": prediction.index, "seconds": round(prediction.seconds, 6),
             "peaks": [{k: round(v, DIGITS) for k, v in asdict(p).items()} for p in peaks(saliency)],
             "entropy_bits": round(entropy_bits(saliency), 4),
+            "spread": None,
             "moved": None if self.before is None else round(moved(self.before, cells), DIGITS),
             "regions": {r.name: round(r.share(saliency), DIGITS) for r in self.regions},
         }
