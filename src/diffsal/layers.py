@@ -10,13 +10,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
-class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a picture, (b, c, h, w) → (b, c, h, w)."""
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
 class Mlp(nn.Module):
     """Linear, GELU, linear, over the last dimension."""
 

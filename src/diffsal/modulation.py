@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -29,11 +30,13 @@ class DepthwiseProjection(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k c"]:
         kernel = self.conv.weight[:, :, self.conv.kernel_size[0] // 2]
-        if self.stride == kernel.shape[-1]:  # patches do not overlap: a weighted sum, whose gradient is far cheaper
-            height, width = (max(1, size // self.stride) for size in x.shape[-2:])
+        if self.stride == kernel.shape[-1]:
             below, right = (max(0, self.stride - size) for size in x.shape[-2:])
             if below or right:  # a picture of 32 rows or columns: less than one patch, filled up with zeros
                 x = F.pad(x, (0, right, 0, below))
+        if self.stride == kernel.shape[-1] and torch.is_grad_enabled():
+            # Patches do not overlap: a weighted sum, whose gradient is far cheaper
+            height, width = (size // self.stride for size in x.shape[-2:])
             x = x[:, :, : height * self.stride, : width * self.stride]
             x = rearrange(x, "n c (h p) (w q) -> n c h p w q", h=height, w=width)
             x = (x * rearrange(kernel, "c 1 p q -> c 1 p 1 q")).sum((3, 5))
@@ -128,13 +131,15 @@ class ModulationStage(nn.Module):
         assert self.align is not None
         b, _, slots, height, width = x.shape
         aligned = rearrange(self.align(rearrange(audio, "b a s h w -> (b s) a h w")), "(b s) c h w -> b c s h w", b=b)
-        aligned = F.interpolate(aligned, size=(slots, height, width), mode="nearest")
-        interaction = reduce(aligned * x, "b c s h w -> b c h w", "mean")
+        if aligned.shape[2:].numel() > 1:  # one value for the whole window needs no enlarging
+            aligned = F.interpolate(aligned, size=(slots, height, width), mode="nearest")
+        interaction = sum((aligned * x).unbind(2)) / slots
         if self.softmax_dims == "row":
             gate = interaction.softmax(dim=-1)
         else:
-            gate = interaction.flatten(2).softmax(dim=-1).view_as(interaction) * (height * width)
-        gated = aligned * gate[:, :, None]
+            gate = rearrange(interaction, "b c h w -> b (h w) c").softmax(dim=1) * (height * width)
+            gate = rearrange(gate, "b (h w) c -> b c h w", h=height)
+        gated = (aligned * gate[:, :, None]).expand(-1, -1, slots, -1, -1)
         if self.audio_memory == "released":  # memory re-read as tokens, not transposed
             tokens = gated.contiguous().view(b * slots, height * width, -1)
             return rearrange(tokens, "n (h w) c -> n c h w", h=height), interaction

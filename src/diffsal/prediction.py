@@ -7,8 +7,10 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,12 +23,13 @@ from torch import Tensor
 from diffsal.audio import MelTrack
 from diffsal.config import SamplingConfig, Spacing
 from diffsal.errors import InputError
+from diffsal.inference import for_inference
 from diffsal.media import Frame, Source, open_source
 from diffsal.model import DiffSal
-from diffsal.windows import window_indices
 
 T = TypeVar("T")
-PREFETCHED = 16  # items that wait between two threads, at most
+FRAMES_PER_CALL = {("cpu", True): 2, ("cpu", False): 1, ("gpu", True): 16, ("gpu", False): 4}  # by frame?
+PREFETCHED = 12  # items that wait between two threads, at most
 JOIN_SECONDS = 2.0  # a thread that is deep in the network or in a slow address is left behind
 PREFETCHED_BYTES = 64 << 20  # fewer where pictures are large: 2 of 4K
 
@@ -52,7 +55,7 @@ def predict(
     start: float | None = None,
     end: float | None = None,
     device: str = "cpu",
-    batch_size: int = 8,
+    batch_size: int | None = None,
 ) -> Iterator[Prediction]:
     """Algorithm 2 for every frame of ``source`` (anything that :func:`diffsal.media.open_source` takes).
 
@@ -60,6 +63,7 @@ def predict(
     its own generator, so ``batch_size``, ``start`` and ``end`` do not change a frame's map. ``start`` and ``end`` are
     seconds: frames before ``start`` or from ``end`` on are left out, but still stand in the windows of those inside.
     ``mute`` ignores the sound. Predictions come as soon as their windows are whole; memory does not grow.
+    ``batch_size`` frames go through the network together; by default as many as are fastest.
 
     Raises :class:`diffsal.errors.InputError` for a source that cannot be read and ``ValueError`` for settings. What is
     damaged in the middle of a file, or missing at its end, is in ``source.problems``; where ``source`` is not yet
@@ -68,7 +72,7 @@ def predict(
     sampling = SamplingConfig(steps, spacing, seed)
     if start is not None and end is not None and end <= start:
         raise ValueError(f"end is {end} s, expected more than start, {start} s")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
     check_device(device)
     opened = source if isinstance(source, Source) else open_source(source)
@@ -104,23 +108,28 @@ def _warning(predictions: Iterator[Prediction], source: Source) -> Iterator[Pred
 class _Stream:
     """One clip on its way through the network.
 
-    ``scales`` holds, for the frames ``first``, ``first + 1`` … of those read, what windows need of each: the features
-    of an encoder that sees single frames, computed once per frame, or else the normalised frames themselves.
+    Workers encode frames and predict maps; this thread hands them their work and keeps the order. ``kept`` holds what
+    windows need of each frame: the features of an encoder that sees single frames, computed once per frame, or else
+    the normalised frames themselves.
     """
 
     def __init__(
         self, model: DiffSal, source: Source, sampling: SamplingConfig, mute: bool,
-        span: tuple[float | None, float | None], device: str, batch_size: int,
+        span: tuple[float | None, float | None], device: str, batch_size: int | None,
     ) -> None:
-        self.model, self.source, self.sampling, self.span = model, source, sampling, span
-        self.device, self.batch_size, self.config = device, batch_size, model.config
+        self.model, self.source, self.sampling, self.span = for_inference(model), source, sampling, span
+        self.device, self.config = device, model.config
         self.mels = MelTrack(self.config, None if mute else self._sound())
         self.before, self.after = self.config.num_frames // 2, self.config.num_frames // 2 - 1
         preprocessing = self.config.preprocessing
         self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) * 255 for v in (
             preprocessing.mean, preprocessing.std))
-        self.scales: list[Tensor] = []
-        self.first = 0
+        self.kept = _Kept(self.config.num_frames)
+        # Networks that see single frames keep a CPU busiest with a call per core, each on what its cache holds
+        on_cpu, by_frame = torch.device(device).type == "cpu", model.encodes_frames
+        self.workers = torch.get_num_threads() if on_cpu and by_frame and source.camera is None else 1
+        self.in_flight = self.workers if source.camera is None else 0
+        self.batch_size = batch_size or FRAMES_PER_CALL["cpu" if on_cpu else "gpu", by_frame]
         self.pending: deque[Frame] = deque()  # read, not yet predicted
 
     def _sound(self):
@@ -130,23 +139,13 @@ class _Stream:
 
     def predictions(self) -> Iterator[Prediction]:
         frames = prefetch(self._resized(), queue_size(self.source, 3))
-        read = target = 0  # frames read so far; the next to predict
+        batches = iter(lambda: list(islice(frames, self.batch_size)), [])
         try:
-            while True:
-                fresh = list(islice(frames, self.batch_size))
-                if fresh:
-                    self._hold([small for _, small in fresh])
-                self.pending.extend(frame for frame, _ in fresh)
-                read += len(fresh)
-                ended = len(fresh) < self.batch_size
-                ready = read if ended else max(target, read - self.after)
-                while target < ready:
-                    count = min(self.batch_size, ready - target)
-                    yield from self._predict([(target + i, self.pending.popleft()) for i in range(count)], read)
-                    target += count
-                self._release(target - self.before)
-                if ended:
-                    return
+            with worker_threads(self.workers) as pool:
+                encoded = ahead((self._encode_later(pool, batch) for batch in batches), self.workers - 1)
+                jobs = (job for features in encoded for job in self._predict_later(pool, features))
+                for predicted in ahead(chain(jobs, self._predict_rest(pool)), self.in_flight):
+                    yield from predicted
         finally:
             frames.close()
 
@@ -161,43 +160,116 @@ class _Stream:
             size = (self.config.width, self.config.height)
             yield frame, cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
 
+    def _encode_later(self, pool: Executor, batch: list[tuple[Frame, np.ndarray]]) -> Future:
+        self.pending.extend(frame for frame, _ in batch)
+        return pool.submit(self._encode, [small for _, small in batch])
+
     @torch.inference_mode()
-    def _hold(self, images: list[np.ndarray]) -> None:
-        """Encode frames and keep what windows need of them."""
+    def _encode(self, images: list[np.ndarray]) -> list[Tensor]:
+        """What windows need of these frames."""
         pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float()
-        pixels = (pixels - self.mean) / self.std
-        fresh = self.model.encode_frames(pixels) if self.model.encodes_frames else [pixels]
-        held = self.scales or [x[:0] for x in fresh]
-        self.scales = [torch.cat(pair) for pair in zip(held, fresh, strict=True)]
+        pixels = pixels.sub_(self.mean).div_(self.std)
+        return self.model.encode_frames(pixels) if self.model.encodes_frames else [pixels]
 
-    def _release(self, oldest: int) -> None:
-        """Let go of frames before the ``oldest`` that a window still needs."""
-        if oldest > self.first:
-            self.scales = [x[oldest - self.first :] for x in self.scales]
-            self.first = oldest
+    def _predict_later(self, pool: Executor, features: list[Tensor]) -> Iterator[Future]:
+        """Keep new frames' features; have every map predicted whose window they make whole."""
+        if not self.kept.count:
+            self.kept.add([x[:1].expand(self.before, *x.shape[1:]) for x in features])  # the first frame repeats
+        self.kept.add(features)
+        yield from self._predict_whole(pool)
+
+    def _predict_rest(self, pool: Executor) -> Iterator[Future]:
+        if self.kept.count:
+            self.kept.add([x.expand(self.after, *x.shape[1:]) for x in self.kept.last()])  # the last frame repeats
+            yield from self._predict_whole(pool)
 
     @torch.inference_mode()
-    def _predict(self, targets: list[tuple[int, Frame]], read: int) -> list[Prediction]:
-        """The maps of ``targets``, (position among the frames read, frame); ``read`` frames are known so far."""
+    def _predict_whole(self, pool: Executor) -> Iterator[Future]:
         start, end = self.span
-        inside = [(p, f) for p, f in targets
-                  if (start is None or f.seconds >= start) and (end is None or f.seconds < end)]
-        if not inside:
-            return []
-        rows = torch.tensor([window_indices(p, read, self.config.num_frames) for p, _ in inside], device=self.device)
-        windows = [x[rows - self.first].transpose(1, 2) for x in self.scales]  # (b, c, 16, h, w) each
-        mels = [self.mels.window(f.seconds, self.source.frame_rate, f.index) for _, f in inside]
-        mel = None if mels[0] is None else torch.stack(mels).to(self.device)
-        features = self.model.encode_window(windows, mel) if self.model.encodes_frames else self.model.encode(
-            windows[0], mel)
+        while (count := min(self.batch_size, self.kept.num_windows)) > 0:
+            frames, windows = [self.pending.popleft() for _ in range(count)], self.kept.windows(count)
+            inside = [i for i, f in enumerate(frames)
+                      if (start is None or f.seconds >= start) and (end is None or f.seconds < end)]
+            if len(inside) < count:
+                windows = [x[inside] for x in windows]
+            frames = [frames[i] for i in inside]
+            mels = [self.mels.window(f.seconds, self.source.frame_rate, f.index) for f in frames]
+            if frames:
+                yield pool.submit(self._predict, frames, windows, None if mels[0] is None else torch.stack(mels))
+
+    @torch.inference_mode()
+    def _predict(self, frames: list[Frame], windows: list[Tensor], mel: Tensor | None) -> list[Prediction]:
+        mel = None if mel is None else mel.to(self.device)
+        by_frame = self.model.encodes_frames
+        features = self.model.encode_window(windows, mel) if by_frame else self.model.encode(windows[0], mel)
         size = (self.config.height, self.config.width)
-        noise = torch.stack([frame_noise(*size, self.sampling.seed, f.index) for _, f in inside]).to(self.device)
+        noise = torch.stack([frame_noise(*size, self.sampling.seed, f.index) for f in frames]).to(self.device)
         maps = self.model.sample(features, noise, self.sampling.steps, self.sampling.spacing)
         maps = maps[:, 0].float().clamp(0, 1).cpu().numpy()
         return [
             Prediction(f.index, f.seconds, cv2.resize(m, f.image.shape[1::-1], interpolation=cv2.INTER_LINEAR), f.image)
-            for (_, f), m in zip(inside, maps, strict=True)
+            for f, m in zip(frames, maps, strict=True)
         ]
+
+
+class _Kept:
+    """Tensors of the frames that windows of ``length`` still need, so laid out that a window is a view of them."""
+
+    def __init__(self, length: int) -> None:
+        self.length, self.capacity = length, 4 * length
+        self.buffers: list[Tensor] = []
+        self.first = self.count = 0  # the next window's first frame, and one past the last frame, in the buffers
+
+    @property
+    def num_windows(self) -> int:
+        return self.count - self.first - self.length + 1
+
+    @torch.inference_mode()
+    def add(self, fresh: list[Tensor]) -> None:
+        """One tensor (n, …) for each scale."""
+        added = len(fresh[0])
+        if not self.buffers or self.count + added > len(self.buffers[0]):
+            size = max(self.capacity, self.count - self.first + added)
+            old, self.buffers = self.buffers, [x.new_empty(size, *x.shape[1:]) for x in fresh]
+            for buffer, x in zip(self.buffers, old, strict=False):  # views of the old ones may still be in use
+                buffer[: self.count - self.first] = x[self.first : self.count]
+            self.first, self.count = 0, self.count - self.first
+        for buffer, x in zip(self.buffers, fresh, strict=True):
+            buffer[self.count : self.count + added] = x
+        self.count += added
+
+    def last(self) -> list[Tensor]:
+        return [x[self.count - 1 : self.count] for x in self.buffers]
+
+    def windows(self, count: int) -> list[Tensor]:
+        """The next ``count`` windows, (count, c, length, h, w) for each scale."""
+        frames = slice(self.first, self.first + count + self.length - 1)
+        self.first += count
+        return [x[frames].unfold(0, self.length, 1).movedim(-1, 2) for x in self.buffers]
+
+
+@contextmanager
+def worker_threads(count: int) -> Iterator[Executor]:
+    """A pool of threads; where there are several, each computes on one core."""
+    num_threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1 if count > 1 else num_threads,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        if count > 1:  # threads that start later take the number that was set last
+            torch.set_num_threads(num_threads)
+
+
+def ahead(futures: Iterator[Future], count: int) -> Iterator:
+    """Results in order; up to ``count`` futures beyond the one that is waited for are at work already."""
+    waiting: deque[Future] = deque()
+    for future in futures:
+        waiting.append(future)
+        if len(waiting) > count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def prefetch(items: Iterator[T], size: int = PREFETCHED) -> Iterator[T]:

@@ -33,7 +33,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diffsal.config import ModelConfig
-from diffsal.layers import ChannelNorm, Downsample, TimeEmbedding, TimeResidual
+from diffsal.layers import Downsample, TimeEmbedding, TimeResidual
 from diffsal.modulation import ModulationStage
 
 
@@ -59,12 +59,26 @@ class NoiseBranch(nn.Module):
         )
 
     def forward(self, x_t: Float[Tensor, "b 1 h w"], time: Float[Tensor, "b d"]) -> list[Float[Tensor, "b _ _ _"]]:
-        x = self.down(self.conv_in(x_t))
+        x = self.down(self.conv_in(x_t)).contiguous(memory_format=torch.channels_last)
         scales = []
         for block, down, project in zip(self.blocks, self.downs, self.projects, strict=True):
             x = down(block(x, time))
             scales.append(project(x))
         return scales[::-1]
+
+
+class SlotReduction(nn.Conv3d):
+    """All slots to one by a convolution over them, rectified: (b, c, s, h, w) → (b, c', h, w)."""
+
+    def __init__(self, channels: int, out_channels: int, slots: int) -> None:
+        super().__init__(channels, out_channels, (slots, 1, 1), bias=False)
+
+    def forward(self, x: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b c2 h w"]:
+        return F.relu(F.conv2d(rearrange(x, "b c s h w -> b (s c) h w"), self.flat_weight()))
+
+    def flat_weight(self) -> Float[Tensor, "o i 1 1"]:
+        """The weight for slots side by side in the channels."""
+        return rearrange(self.weight, "o c s 1 1 -> o (s c) 1 1")
 
 
 class Fusion(nn.Module):
@@ -77,9 +91,9 @@ class Fusion(nn.Module):
         if self.fused_slots > num_slots:
             raise ValueError(f"fused_slots is {config.fused_slots}, but the network has {num_slots} slots")
         self.size = (config.height // config.map_stride, config.width // config.map_stride)
-        self.norms = nn.ModuleList(ChannelNorm(width) for width in widths)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
         self.reduce = nn.ModuleList(
-            nn.Conv3d(width, config.fusion_width, (self.fused_slots, 1, 1), bias=False) for width in widths
+            SlotReduction(width, config.fusion_width, self.fused_slots) for width in widths
         )
         self.project = nn.Sequential(
             nn.Conv2d(config.fusion_width, config.output_width, 3, padding=1),
@@ -95,11 +109,9 @@ class Fusion(nn.Module):
         """Logits at ``map_stride``."""
         total: Tensor | float = 0.0
         for x, norm, reduce in zip(stages, self.norms, self.reduce, strict=True):
-            b = len(x)
-            slots = norm(rearrange(x[:, :, : self.fused_slots], "b c s h w -> (b s) c h w"))
-            slots = rearrange(slots, "(b s) c h w -> b (c s) h w", b=b)
-            one = F.relu(F.conv2d(slots, rearrange(reduce.weight, "o c s 1 1 -> o (c s) 1 1")))
-            total = total + F.interpolate(one, size=self.size, mode="bilinear")
+            slots = norm(rearrange(x[:, :, : self.fused_slots], "b c s h w -> b h w s c"))
+            one = reduce(rearrange(slots, "b h w s c -> b c s h w"))
+            total = total + (one if one.shape[-2:] == self.size else F.interpolate(one, self.size, mode="bilinear"))
         logits = self.predict(self.project(total))
         if self.prior is not None:
             logits = logits + F.interpolate(self.prior, size=self.size, mode="bilinear")
@@ -141,7 +153,10 @@ class SaliencyUNet(nn.Module):
     ) -> tuple[list[Float[Tensor, "b _ _ _ _"]], list[Float[Tensor, "b _ _ _"] | None]]:
         """Every stage's output and its audio-visual interaction, coarse to fine."""
         noise = self.noise(x_t, self.time_embedding(t))
-        scales = [torch.cat([f, n[:, :, None]], dim=2) for f, n in zip(video, noise, strict=False)]
+        scales = [  # channels last in memory: pictures and tokens are then two views of the same
+            torch.cat([f, n[:, :, None]], dim=2).contiguous(memory_format=torch.channels_last_3d)
+            for f, n in zip(video, noise, strict=False)
+        ]
         x, outputs, interactions = None, [], []
         for index, stage in enumerate(self.stages):
             x, interaction = stage(x, scales[index] if index < len(scales) else None, audio)

@@ -102,9 +102,13 @@ class TemporalMix(nn.Module):
         after[target:] = 1 / (slots - target)
         return torch.stack([mean, here - mean, after - before, before - after])[None]
 
-    def forward(self, frames: Float[Tensor, "b c s h w"], motion: Tensor | None = None) -> Float[Tensor, "b c2 h w"]:
+    def forward(
+        self, frames: Float[Tensor, "b c s h w"], motion: Tensor | None = None, projected: bool = False
+    ) -> Float[Tensor, "b c2 h w"]:
         b, slots = len(frames), frames.shape[2]
-        if frames.stride(2) == 0:  # one frame, repeated by expand(): a picture is projected once
+        if projected:
+            x = frames
+        elif frames.stride(2) == 0:  # one frame, repeated by expand(): a picture is projected once
             x = self.project(frames[:, :, 0])[:, :, None].expand(-1, -1, slots, -1, -1)
         else:
             x = self.project(rearrange(frames, "b c s h w -> (b s) c h w"))
@@ -112,7 +116,11 @@ class TemporalMix(nn.Module):
         here = x[:, :, self.target]
         if motion is not None:
             here = here + motion
-        filtered = torch.einsum("bcshw,cms->bcmhw", x, self.filters)
+        if torch.is_grad_enabled():
+            filtered = torch.einsum("bcshw,cms->bcmhw", x, self.filters)
+        else:  # the same, and no frame is copied
+            filtered = torch.stack([self.filters @ rearrange(w, "c s h w -> c s (h w)") for w in x])
+            filtered = rearrange(filtered, "b c m (h w) -> b c m h w", h=x.shape[3])
         mixed = F.relu(self.spatial(F.relu(rearrange(filtered, "b c m h w -> b (c m) h w"))))
         return here + self.combine(mixed)
 
@@ -134,6 +142,7 @@ class MobileNetV2(nn.Module):
         self.features = backbone()
         self.slots_in = slots = num_frames // FRAME_STEP
         target = TARGET_FRAME * num_frames // 16 // FRAME_STEP
+        self.projects_frames = False  # whether frames() projects what mix() takes, once per frame
         self.mixes = nn.ModuleList(
             TemporalMix(c, w, slots, target) for c, w in zip(TAP_CHANNELS, self.channels[1:], strict=True)
         )
@@ -149,7 +158,8 @@ class MobileNetV2(nn.Module):
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.taps:
-                scales.append(x)
+                project = self.mixes[len(scales) - 1].project
+                scales.append(project(x).contiguous() if self.projects_frames else x)
         return scales
 
     @staticmethod
@@ -162,8 +172,9 @@ class MobileNetV2(nn.Module):
         frames = [x if i == 0 or x.shape[2] == self.slots_in else x[:, :, ::FRAME_STEP] for i, x in enumerate(frames)]
         brightness = frames[0][:, 0]
         motion = F.relu(self.motion(brightness - brightness.mean(dim=1, keepdim=True)))
-        fine = self.mixes[0](frames[1], self.motion_down(motion))
-        rest = [mix(x) for mix, x in zip(self.mixes[1:], frames[2:], strict=True)]
+        done = self.projects_frames
+        fine = self.mixes[0](frames[1], self.motion_down(motion), done)
+        rest = [mix(x, None, done) for mix, x in zip(self.mixes[1:], frames[2:], strict=True)]
         return [x[:, :, None] for x in (motion, fine, *rest)]
 
     def forward(self, video: Float[Tensor, "b 3 f h w"]) -> list[Float[Tensor, "b _ 1 _ _"]]:
