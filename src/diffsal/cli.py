@@ -244,8 +244,11 @@ def prepare(
         raise typer.BadParameter(f"--shown-at {shown_at}: expected four numbers, X,Y,W,H") from None
     settings = preparation.Preparation(frames, picture_format, maps.Sigma.parse(sigma) if sigma else None,
                                        Recording(units, pixels_per_degree, place, algorithm), force)
-    with watched(dataset, None) as show:
-        prepared = preparation.prepare(dataset, data, settings, workers=workers, on_job=show)
+    try:
+        with watched(dataset, None) as show:
+            prepared = preparation.prepare(dataset, data, settings, workers=workers, on_job=show)
+    except KeyboardInterrupt:
+        raise InputError(f"{dataset}: stopped, nothing half-made is left; the same command goes on from here") from None
     print(f"{dataset}: {prepared}")
     for problem in prepared.problems:
         complain(problem)

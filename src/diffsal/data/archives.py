@@ -8,7 +8,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -27,8 +27,10 @@ def find_archives(root: Path) -> tuple[list[Path], list[Path]]:
     return ours, [p for p in files if p.suffix.lower() in FOREIGN_SUFFIXES]
 
 
-def extract(archive: Path) -> int:
+def extract(archive: Path, go_on: Callable[[], None] = lambda: None) -> int:
     """Extract ``archive`` into its own folder, and return how many files were new; those of the right size stay.
+
+    ``go_on`` is called before each file, and may raise to stop.
 
     Raises :class:`InputError` for an archive that is damaged, encrypted or too large for the disk, and for an entry
     that would leave the folder or is a link or a device.
@@ -36,6 +38,7 @@ def extract(archive: Path) -> int:
     new = 0
     try:
         for name, size, open_entry in _entries(archive):
+            go_on()
             target = archive.parent / _safe(name, archive)
             if any(part in IGNORED for part in target.parts) or (target.is_file() and target.stat().st_size == size):
                 continue

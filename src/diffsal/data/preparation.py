@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 import wave
 from collections import Counter
 from collections.abc import Callable
@@ -52,12 +53,22 @@ class Preparation:
             raise InputError(f"format {self.picture_format!r}: expected jpg or png")
 
 
+class Stopped(Exception):
+    """Someone has stopped the run while this piece was being made."""
+
+
 @dataclass(eq=False)
 class Prepared:
     """How many of what were made, and one line for each thing that could not be."""
 
     made: Counter = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def go_on(self) -> None:
+        """Raises :class:`Stopped` once the run is stopped; what is half done is then thrown away."""
+        if self.stop.is_set():
+            raise Stopped
 
     def __str__(self) -> str:
         return ", ".join(f"{count:,} {what}" for what, count in self.made.items()) or "nothing had to be made"
@@ -93,8 +104,8 @@ def prepare(
         except InputError as error:
             hint = f"; extract {foreign[0].name} there first, with `unar` or `7z x`" if foreign else ""
             raise InputError(f"{error}{hint}") from None
-        total = done + len(jobs)
-        for one in in_parallel(_run, jobs, workers):
+        total, stop = done + len(jobs), threading.Event()
+        for one in in_parallel(partial(_run, stop), jobs, workers, stop):
             done += 1
             result.made += one.made
             result.problems += one.problems
@@ -102,10 +113,12 @@ def prepare(
     return result
 
 
-def _run(job: Job) -> Prepared:
-    result = Prepared()
+def _run(stop: threading.Event, job: Job) -> Prepared:
+    result = Prepared(stop=stop)
     try:
         job(result)
+    except Stopped:
+        pass
     except (InputError, OSError) as error:
         result.problems.append(str(error))
     return result
@@ -127,7 +140,7 @@ def _clips(dataset: str, root: Path, result: Prepared) -> list[Clip]:
 
 
 def _extract(archive: Path, result: Prepared) -> None:
-    result.made["files out of archives"] += extract(archive)
+    result.made["files out of archives"] += extract(archive, result.go_on)
 
 
 # --- one clip -----------------------------------------------------------------------------------------------------
@@ -163,6 +176,7 @@ def _extract_frames(clip: Clip, root: Path, settings: Preparation, result: Prepa
     source = clip.source()
     with whole_folder(folder) as growing:
         for frame in source.frames():
+            result.go_on()
             write_picture(growing / f"{name.format(frame.index + 1)}.{settings.picture_format}", frame.image)
             result.made["frames"] += 1
     result.problems += source.problems
@@ -184,6 +198,7 @@ def _draw_missing_maps(truth: MapFiles, sigma: Sigma, settings: Preparation, res
     for number, name in truth.fixation_names.items():
         if number in truth.map_names and not settings.force:
             continue
+        result.go_on()
         path = truth.fixation_folder / name
         try:
             fixated = read_fixations(path)
@@ -217,9 +232,11 @@ def _draw_gaze(clip: Clip, root: Path, sigma: Sigma, settings: Preparation, resu
         return
     with whole_folder(points) as growing:
         for index in range(clip.num_frames):
+            result.go_on()
             write_picture(growing / f"{index:06d}.png", truth.fixations(clip, index).astype(np.uint8) * 255)
     with whole_folder(maps) as growing:
         for index in range(clip.num_frames):
+            result.go_on()
             saliency = truth.saliency_map(clip, index)
             write_picture(growing / f"{index:06d}.png", np.rint(saliency * 255).astype(np.uint8))
     result.made["maps"] += clip.num_frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -11,14 +12,20 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def in_parallel(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[Result]:
     """``function`` of each item, in their order. Whoever stops asking, or is stopped, leaves no work behind.
 
-    By threads: decoding and encoding of pictures, video and archives let others run meanwhile.
+    By threads: decoding and encoding of pictures, video and archives let others run meanwhile. ``stop`` is set when
+    no result is wanted any more; a long ``function`` looks at it now and then.
     """
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     try:
         yield from pool.map(function, items)
     finally:
+        if stop is not None:
+            stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
