@@ -1,6 +1,8 @@
 """Every layout of every data set is read from its synthetic copy, and what is broken in one is named."""
 
 import pickle
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -151,6 +153,14 @@ def test_matlab_files_that_are_broken_new_or_something_else(tmp_path):
         savemat(path, variables)
         with pytest.raises(InputError, match=message):
             read_fixations(path)
+
+
+def test_the_example_of_the_documentation(copy):
+    text = (Path(__file__).parents[1] / "docs/databases.md").read_text()
+    example = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1].replace("ROOT", str(copy("avad")))
+    names: dict = {}
+    exec(example, names)
+    assert names["clip"].name == "clip_1" and names["i"] == 17
 
 
 def test_lists_with_a_broken_line(copy, tmp_path):

@@ -5,6 +5,7 @@ import os
 import shutil
 import tarfile
 import threading
+import time
 import wave
 import zipfile
 from fractions import Fraction
@@ -168,6 +169,23 @@ def test_a_run_that_was_stopped_leaves_nothing_half_done_and_goes_on(tmp_path, m
     assert [p.parent.name for p in sorted(root.glob("annotation/*/images"))] == ["0001"]
     monkeypatch.setattr(preparation, "write_picture", write)
     assert prepare("dhf1k", root, Preparation(frames=True), workers=1).made == {"frames": 4 * 18}
+
+
+def test_a_long_piece_ends_soon_after_a_stop(tmp_path, monkeypatch):
+    root, write = synthetic.write("dhf1k", tmp_path, "video"), preparation.write_picture
+
+    def slow(path, image):
+        if "0001" not in str(path.parent):
+            time.sleep(0.1)
+        write(path, image)
+
+    def stop_after_the_first(done, total):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "write_picture", slow)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("dhf1k", root, Preparation(frames=True), workers=1, on_job=stop_after_the_first)
+    assert [p.parent.name for p in root.glob("annotation/*/images")] == ["0001"] and hidden(root) == []
 
 
 def test_one_broken_video_does_not_stop_the_others(tmp_path):

@@ -208,7 +208,7 @@ def validate(
     from diffsal.data import validation
     from diffsal.progress import watched
 
-    with watched(dataset, None) as show:
+    with watched(dataset, unit="clips/s") as show:
         report = validation.validate(dataset, data, split, partial=partial, full=full, on_clip=show)
     console = Console()
     console.print(report.table(), width=None if console.is_terminal else 120)
@@ -245,7 +245,7 @@ def prepare(
     settings = preparation.Preparation(frames, picture_format, maps.Sigma.parse(sigma) if sigma else None,
                                        Recording(units, pixels_per_degree, place, algorithm), force)
     try:
-        with watched(dataset, None) as show:
+        with watched(dataset, unit="pieces/s") as show:
             prepared = preparation.prepare(dataset, data, settings, workers=workers, on_job=show)
     except KeyboardInterrupt:
         raise InputError(f"{dataset}: stopped, nothing half-made is left; the same command goes on from here") from None

@@ -50,11 +50,6 @@ def read(root: Path, split: str = "all", fold: int | None = None) -> list[Clip]:
     return clips
 
 
-def submission_path(folder: Path, clip: Clip, index: int) -> Path:
-    """Where a map belongs that is sent to the organisers: ``folder/0701/0001.png``, 8 bits, at the video's size."""
-    return folder / clip.name / f"{clip.number(index):04d}.png"
-
-
 def _truth(in_own: list[Path], by_kind: list[Path], expected: bool) -> MapFiles | None:
     """The ground truth in a clip's own folders, or in those by kind; None where there is none and none is expected."""
     there = next((folders for folders in (in_own, by_kind) if any(f.is_dir() for f in folders)), None)

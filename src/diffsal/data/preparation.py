@@ -118,7 +118,7 @@ def _run(stop: threading.Event, job: Job) -> Prepared:
     try:
         job(result)
     except Stopped:
-        pass
+        return Prepared()
     except (InputError, OSError) as error:
         result.problems.append(str(error))
     return result
