@@ -249,7 +249,7 @@ class TrainConfig:
     """One training run on the gaze layout: stills first, everything trainable; then windows on frozen, cached frames.
 
     Steps are optimiser steps of ``batch_size`` samples. The loss per sample is ``mse_weight`` times the squared error
-    summed over pixels (Algorithm 1) over the target's own sum of squares, plus KL divergence minus correlation, each
+    summed over pixels (Algorithm 1) over the target's own sum of squares, plus KL divergence minus correlation and SIM, each
     by its weight. ``last_timestep_share`` of the samples are drawn at t = T − 1, where sampling starts; the rest
     uniformly.
     """
@@ -269,6 +269,7 @@ class TrainConfig:
     mse_weight: float = 1.0
     kl_weight: float = 1.0
     cc_weight: float = 1.0
+    sim_weight: float = 0.0
     target_noise: float = 0.01
     last_timestep_share: float = 0.7
     mute_share: float = 0.25  # of the windows with sound, trained without it

@@ -25,3 +25,10 @@ def correlation(x_0: Float[Tensor, "b 1 h w"], target: Float[Tensor, "b 1 h w"])
     p, g = x_0.flatten(1), target.flatten(1)
     p, g = p - p.mean(1, keepdim=True), g - g.mean(1, keepdim=True)
     return (p * g).sum(1) / (p.square().sum(1) * g.square().sum(1) + EPSILON).sqrt()
+
+
+def similarity(x_0: Float[Tensor, "b 1 h w"], target: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+    """SIM of the two maps, each less its minimum and as a distribution: the sum of the minima."""
+    p, g = x_0.flatten(1), target.flatten(1)
+    p, g = (y - y.amin(1, keepdim=True) for y in (p, g))
+    return (p / (p.sum(1, keepdim=True) + EPSILON)).minimum(g / (g.sum(1, keepdim=True) + EPSILON)).sum(1)

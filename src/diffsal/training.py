@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from diffsal.convert import load_encoder
 from diffsal.data.gaze import GazeClip, read_set, saliency_map
 from diffsal.data.store import FrameStore
 from diffsal.encoders.mobilenet import FRAME_STEP
-from diffsal.losses import correlation, kl_divergence, squared_error
+from diffsal.losses import correlation, kl_divergence, similarity, squared_error
 from diffsal.metrics import cc, nss, sim
 from diffsal.model import DiffSal
 from diffsal.windows import window_indices
@@ -72,6 +73,9 @@ class Trainer:
         held_out = set(config.validation_scenes)
         self.validation = [c for c in clips if not c.is_picture and (c.name in held_out or c.scene in held_out)]
         self.videos = [c for c in clips if not c.is_picture and c not in self.validation]
+        sizes = Counter(c.set_name for c in self.videos)
+        shares = np.array([sizes[c.set_name] ** -0.5 for c in self.videos])
+        self.video_shares = shares / shares.sum()
         self.pictures = [c for c in clips if c.is_picture]
         self.mels: dict[str, MelTrack | None] = {}
         self.features: list[np.ndarray] = []
@@ -135,7 +139,8 @@ class Trainer:
         x_0 = x_0.float()
         error = squared_error(x_0, target) / (squared_error(target, torch.zeros_like(target)) + 1)
         losses = config.mse_weight * error + config.kl_weight * kl_divergence(x_0, target)
-        loss = (losses - config.cc_weight * correlation(x_0, target)).mean()
+        losses = losses - config.cc_weight * correlation(x_0, target) - config.sim_weight * similarity(x_0, target)
+        loss = losses.mean()
         if not torch.isfinite(loss):
             names = ", ".join(f"{s.clip.name} frame {s.index}" for s in batch)
             raise RuntimeError(f"step {self.step}: the loss is {loss.item()} on {names}")
@@ -143,14 +148,16 @@ class Trainer:
         return loss.item()
 
     def draw(self, phase: str) -> list[Sample]:
-        """A batch: pictures and frames of videos, every clip as likely, only frames that somebody looks at."""
+        """A batch: pictures and frames of videos that somebody looks at; a set of videos is as likely as the square
+        root of the number of its clips, and its clips are equally likely."""
         share = self.config.picture_share * (1 if phase == "stills" else 0.5)
         batch: list[Sample] = []
         while len(batch) < self.config.batch_size:
             picture = self.pictures and (not self.videos or self.rng.random() < share)
-            clip = (self.pictures if picture else self.videos)[
-                self.rng.integers(len(self.pictures if picture else self.videos))
-            ]
+            if picture:
+                clip = self.pictures[self.rng.integers(len(self.pictures))]
+            else:
+                clip = self.videos[self.rng.choice(len(self.videos), p=self.video_shares)]
             index = int(self.rng.integers(len(self.store.ranges[key(clip)])))
             if phase == "windows":
                 index -= index % FRAME_STEP  # the others' features are not cached
