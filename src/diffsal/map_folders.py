@@ -32,7 +32,7 @@ class MapFolder:
         self, clip: Clip, wanted: list[int], problems: list[str]
     ) -> Iterator[tuple[int, Float[np.ndarray, "h w"] | InputError]]:
         """For each ``wanted`` frame its map in [0, 1], float32 of any size, or what is wrong with it."""
-        found = self._picture(clip) if clip.is_picture else self._video(clip)
+        found = self._found(clip)
         size = None
         for index in wanted:
             try:
@@ -50,12 +50,14 @@ class MapFolder:
 
     def fingerprint(self, clips: list[Clip]) -> list:
         """Changes where the maps do."""
-        newest = [max((p.stat().st_mtime for p in (self._picture(c) if c.is_picture else self._video(c)).values()),
-                      default=0.0) for c in clips]
+        newest = [max((p.stat().st_mtime for p in self._found(c).values()), default=0.0) for c in clips]
         return [str(self.root), newest]
 
+    def _found(self, clip: Clip) -> dict[int, Path]:
+        return self._picture(clip) if is_single_file(clip) else self._video(clip)
+
     def _place(self, clip: Clip) -> Path:
-        return self.root if clip.is_picture else self._folder(clip) or self.root / clip.name
+        return self.root if is_single_file(clip) else self._folder(clip) or self.root / clip.name
 
     def _picture(self, clip: Clip) -> dict[int, Path]:
         places = (self.root / clip.split / clip.name, self.root / clip.name)
@@ -75,6 +77,11 @@ class MapFolder:
         if 0 in files or all(re.fullmatch(r"\d{6}", p.stem) for p in files.values()):
             return files
         return {i: files[n] for i in range(clip.num_frames) if (n := clip.number(i)) in files}
+
+
+def is_single_file(clip: Clip) -> bool:
+    """A picture by itself, not a shot of one frame in a folder."""
+    return clip.video.suffix.lower() in PICTURE_SUFFIXES and not clip.video.is_dir()
 
 
 @lru_cache(maxsize=4)

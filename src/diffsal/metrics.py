@@ -67,9 +67,9 @@ def information_gain(
     """Bits per fixated pixel that the map says over ``baseline`` (a centre prior), both min-max-ed and summing to 1."""
     p, f = _pair(saliency, fixations, "fixations")
     b, _ = _pair(baseline, fixations, "fixations", "baseline")
-    gain = (EPSILON + _distribution(p)).log2() - (EPSILON + _distribution(b)).log2()
     fixated = f != 0
-    return (gain * fixated).sum(-1) / fixated.sum(-1)
+    bits = [torch.zeros_like(x).masked_scatter_(fixated, (EPSILON + _distribution(x)[fixated]).log2()) for x in (p, b)]
+    return (bits[0] - bits[1]).sum(-1) / fixated.sum(-1)
 
 
 def auc_judd(
@@ -177,23 +177,22 @@ def _nan_where_empty(score: Tensor, g: Float[Tensor, "*n p"]) -> Tensor:
     return torch.where((g == 0).all(-1), torch.nan, score)
 
 
-def _extremes(x: Float[Tensor, "*n p"]) -> tuple[Tensor, Tensor]:
-    return x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
-
-
 def _standardised(x: Float[Tensor, "*n p"]) -> Float[Tensor, "*n p"]:
     """Zero mean, unit deviation (n − 1); zero where the map is constant."""
-    low, high = _extremes(x)
-    deviation = torch.where(low == high, 1.0, (x - x.mean(-1, keepdim=True)).square().sum(-1, keepdim=True).div(
-        max(1, x.shape[-1] - 1)).sqrt())
-    return torch.where(low == high, 0.0, (x - x.mean(-1, keepdim=True)) / deviation)
+    low, high = x.aminmax(dim=-1, keepdim=True)
+    centred = x - x.mean(-1, keepdim=True)
+    deviation = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / max(1, x.shape[-1] - 1) ** 0.5
+    return centred * torch.where(low == high, 0.0, 1 / deviation)
 
 
 def _distribution(x: Float[Tensor, "*n p"]) -> Float[Tensor, "*n p"]:
-    """Min-max-ed, then normalised to a sum of 1; uniform where the map is constant."""
-    low, high = _extremes(x)
-    x = torch.where(high == low, 1.0, (x - low) / torch.where(high == low, 1.0, high - low))
-    return x / x.sum(-1, keepdim=True)
+    """Min-max-ed, then normalised to a sum of 1 (which undoes the division by the maximum); uniform where constant."""
+    low, high = x.aminmax(dim=-1, keepdim=True)
+    above = x - low
+    constant = low == high
+    if constant.any():
+        above = torch.where(constant, 1.0, above)
+    return above / above.sum(-1, keepdim=True)
 
 
 def _auc_judd_of_one(p: Shaped[Tensor, " p"], fixations: Shaped[Tensor, " p"], counted: bool) -> float:

@@ -15,6 +15,7 @@ from diffsal.data.clip import Clip
 from diffsal.errors import InputError
 from diffsal.explain import Elsewhere
 from diffsal.files import write_picture
+from diffsal.map_folders import is_single_file
 from diffsal.media import Source
 from diffsal.model import DiffSal
 from diffsal.prediction import Prediction, predict
@@ -102,7 +103,7 @@ class OrganisersWriter:
 def writer_of(folder: Path, clip: Clip) -> MapWriter | OrganisersWriter:
     """``folder/[SET/]CLIP/NNNNNN.png``, of pictures ``folder/[SET/]STEM.png``; DHF1K's test set as it is asked for."""
     place = folder / clip.split if clip.dataset == "gaze" else folder
-    if clip.is_picture:
+    if is_single_file(clip):
         return MapWriter(place, clip.name)
     if clip.dataset == "dhf1k" and clip.truth is None:
         return OrganisersWriter(place / clip.name)

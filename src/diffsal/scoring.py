@@ -25,6 +25,7 @@ from diffsal.data.clip import Clip
 from diffsal.errors import InputError
 from diffsal.files import write_whole
 from diffsal.ground_truth import GroundTruth, halves_of_pack
+from diffsal.map_folders import is_single_file
 from diffsal.protocols import PROTOCOLS, FrameTruth, centre_prior, count_fixations, drawn_map, score_frame, seed_of
 from diffsal.scores import CENTRE, HUMANS, ClipScores
 
@@ -104,9 +105,9 @@ def _units(clips: Sequence[Clip]) -> list[tuple[Clip, ...]]:
     """What one process does at a time: a video, or several pictures."""
     units: list[tuple[Clip, ...]] = []
     for clip in clips:
-        picture = clip.video.is_file() and clip.video.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp")
-        full = not units or len(units[-1]) == PICTURES_AT_ONCE or units[-1][-1].split != clip.split
-        if picture and not full and units[-1][-1].video.suffix == clip.video.suffix:
+        last = units[-1] if units else ()
+        room = 0 < len(last) < PICTURES_AT_ONCE and last[-1].split == clip.split
+        if room and is_single_file(clip) and is_single_file(last[-1]):
             units[-1] += (clip,)
         else:
             units.append((clip,))
