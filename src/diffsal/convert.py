@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffsal.checkpoints import is_safetensors, read_checkpoint, strip_wrappers
-from diffsal.config import ModelConfig
-from diffsal.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS
-from diffsal.encoders.mvit import from_torchvision
+from diffsal.config import AUDIO_VISUAL_MEAN, ModelConfig, Preprocessing
+from diffsal.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, efficientnet_lite, i3d, mvit
 from diffsal.errors import InputError
 from diffsal.model import DiffSal
 from diffsal.weights import (
     ENCODER_KEY,
     KIND_KEY,
+    PREPROCESSING_KEY,
     STATISTICS,
     UNUSED_KEY,
     Unused,
@@ -28,6 +28,9 @@ from diffsal.weights import (
     save_tensors,
     sha256_of,
 )
+
+KINETICS_CLASSES, IMAGENET_CLASSES = "Kinetics-400's classifier", "ImageNet's classifier"
+VGGISH_CLASSES = "VGGish's classifier: the network takes its convolutions only"
 
 # The released names, then ours; # stands for a number. The first that fits is taken (unet.py's docstring).
 _STAGE = "decoder_net.invpt_decoder.mid_stages.#"
@@ -61,7 +64,7 @@ RELEASED_NAMES = (
     ("decoder_net.logits.linear_pred", "unet.fusion.predict"),
 )
 RELEASED_UNUSED = (
-    ("audio_net.embeddings", "VGGish's classifier: the network takes its convolutions only"),
+    ("audio_net.embeddings", VGGISH_CLASSES),
     ("spatiotemp_net.to_patch_embedding", "computed and thrown away"),
     ("spatiotemp_net.pos_embedding", "computed and thrown away"),
     ("fc", "never called"),
@@ -70,10 +73,19 @@ SILENT_UNUSED = (*RELEASED_UNUSED, (f"{_STAGE}.blocks.0.align_conv", "aligns the
 REDUCTION = "decoder_net.invpt_decoder.redu_chan_up.{}.proj.0.weight"
 
 
+# What the sources normalised by, on [0, 1]; sound is each audio encoder's own log-mel (audio.py)
+KINETICS = Preprocessing((0.45,) * 3, (0.225,) * 3)  # MViT, torchvision's and mmaction2's
+TORCHVISION_S3D = Preprocessing((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+HARA = Preprocessing(AUDIO_VISUAL_MEAN, (1 / 255,) * 3)  # means alone taken off 0-255
+ONE_TO_MINUS_ONE = Preprocessing((0.5,) * 3, (0.5,) * 3)
+IMAGENET = Preprocessing()
+LITE = Preprocessing((127 / 255,) * 3, (128 / 255,) * 3)
+
+
 @dataclass(frozen=True)
 class Source:
     """A layout of encoder checkpoints. ``signature`` are names that tell it from the others, ``new`` the prefixes of
-    ours that it has nothing for: they stay as they are initialised."""
+    ours that it may have nothing for: they stay as they are initialised."""
 
     title: str
     encoder: str
@@ -81,47 +93,63 @@ class Source:
     rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     unused: tuple[tuple[str, str], ...] = ()
     new: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of a checkpoint."""
+    """What became of a checkpoint: what it is, how many parameters were taken, what was left and why."""
 
     title: str
     parameters: int
     unused: tuple[Unused, ...]
-    new: tuple[str, ...] = ()
 
 
-def sources() -> tuple[Source, ...]:
-    """The encoder checkpoints that can be converted."""
-    kinetics = "Kinetics-400's classifier"
-    return (
-        Source(
-            "torchvision mvit_v2_s", "mvit_v2_s", ("conv_proj.weight", "pos_encoding.class_token"),
-            from_torchvision, (("head", kinetics),), ("norm0.", "norm1.", "norm2."),
-        ),
-        Source(
-            "mmaction2 mvit-small", "mvit_v2_s", ("backbone.patch_embed.projection.weight", "backbone.cls_token"),
-            lambda state: swap_prefix(state, "backbone.", ""),
-            (("cls_head", kinetics),), ("norm0.", "norm1.", "norm2."),
-        ),
-        Source(
-            "torchvggish", "vggish", ("features.0.weight", "embeddings.0.weight"), dict,
-            (("embeddings", "VGGish's classifier: the network takes its convolutions only"),
-             ("pproc", "post-processing of VGGish's embeddings")),
-            ("transformer.",),
-        ),
-        Source(
-            "YAMNet", "yamnet", ("layers.0.conv.weight", "layers.26.norm.bias"), dict,
-            (("classifier", "AudioSet's classifier"),),
-        ),
-        Source(
-            "torchvision mobilenet_v2", "mobilenet_v2", ("features.0.0.weight", "features.1.conv.0.0.weight"), dict,
-            (("features.18", "above the scales that are used"), ("classifier", "ImageNet's classifier")),
-            ("mixes.", "motion.", "motion_down."),
-        ),
-    )
+SCALE_NORMS = ("norm0.", "norm1.", "norm2.")
+MIXING = ("mixes.", "motion.", "motion_down.")
+SOURCES = (
+    Source(
+        "torchvision mvit_v2_s", "mvit_v2_s", ("conv_proj.weight", "pos_encoding.class_token"),
+        mvit.from_torchvision, (("head", KINETICS_CLASSES),), SCALE_NORMS, KINETICS,
+    ),
+    Source(
+        "mmaction2 mvit-small", "mvit_v2_s", ("backbone.patch_embed.projection.weight", "backbone.cls_token"),
+        lambda state: swap_prefix(state, "backbone.", ""), (("cls_head", KINETICS_CLASSES),), SCALE_NORMS, KINETICS,
+    ),
+    Source(
+        "torchvision s3d", "s3d", ("features.0.0.0.weight", "features.15.branch0.0.weight"),
+        unused=(("classifier", KINETICS_CLASSES),), preprocessing=TORCHVISION_S3D,
+    ),
+    Source(
+        "Hara's resnet-50-kinetics", "resnet3d_50", ("conv1.weight", "layer1.0.conv3.weight"),
+        unused=(("fc", KINETICS_CLASSES),), preprocessing=HARA,
+    ),
+    Source(
+        "DeepMind's I3D in JAX", "i3d", ("params.Conv3d_1a_7x7.Conv_0.kernel",),
+        i3d.from_jax, (("params.Logits_Conv3d_0c_1x1", KINETICS_CLASSES),), preprocessing=ONE_TO_MINUS_ONE,
+    ),
+    Source(
+        "torchvision mobilenet_v2", "mobilenet_v2", ("features.0.0.weight", "features.1.conv.0.0.weight"),
+        unused=(("features.18", "above the scales that are used"), ("classifier", IMAGENET_CLASSES)),
+        new=MIXING, preprocessing=IMAGENET,
+    ),
+    Source(
+        "lukemelas's efficientnet-lite0", "efficientnet_lite0",
+        ("_conv_stem.weight", "_blocks.15._project_conv.weight"), efficientnet_lite.from_lukemelas,
+        (("_conv_head", "above the scales that are used"), ("_bn1", "above the scales that are used"),
+         ("_fc", IMAGENET_CLASSES)),
+        MIXING, LITE,
+    ),
+    Source(
+        "torchvggish", "vggish", ("features.0.weight", "embeddings.0.weight"),
+        unused=(("embeddings", VGGISH_CLASSES), ("pproc", "post-processing of VGGish's embeddings")),
+        new=("transformer.",),
+    ),
+    Source(
+        "YAMNet", "yamnet", ("layers.0.conv.weight", "layers.26.norm.bias"),
+        unused=(("classifier", "AudioSet's classifier"),),
+    ),
+)
 
 
 def convert(checkpoint: Path, out: Path, half: bool = False, force: bool = False) -> Conversion:
@@ -141,9 +169,10 @@ def convert(checkpoint: Path, out: Path, half: bool = False, force: bool = False
         return conversion
     source = recognise(state, checkpoint)
     tensors, conversion = encoder_state(source, state, checkpoint)
-    if half:
-        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-    save_tensors(tensors, out, {KIND_KEY: "encoder", ENCODER_KEY: source.encoder, **_provenance(conversion), **origin})
+    origin |= {KIND_KEY: "encoder", ENCODER_KEY: source.encoder}
+    if source.preprocessing:
+        origin[PREPROCESSING_KEY] = json.dumps(asdict(source.preprocessing))
+    save_tensors(tensors, out, {**_provenance(conversion), **origin}, half)
     return conversion
 
 
@@ -177,41 +206,36 @@ def released_config(state: Mapping[str, Tensor]) -> ModelConfig:
     return replace(config, modulation_stages=stages)
 
 
-def from_released(
-    state: Mapping[str, Tensor], where: Path | str = "state dict"
-) -> tuple[DiffSal, Conversion]:
+def from_released(state: Mapping[str, Tensor], where: Path | str = "state dict") -> tuple[DiffSal, Conversion]:
     """:func:`released`, and what became of each of the checkpoint's parts; ``where`` begins its errors."""
     config = released_config(state)
     model = DiffSal(config)
     sound = "audio-visual" if config.audio_encoder else "video only"
     slots = "all slots" if config.fused_slots is None else f"{config.fused_slots} slots"
-    parameters, unused = take_over(
+    tensors, unused = take_over(
         model, state, lambda part: {rename(k, RELEASED_NAMES): v for k, v in part.items()},
         RELEASED_UNUSED if config.audio_encoder else SILENT_UNUSED, where=where,
         name_back=lambda ours: rename(ours, tuple((b, a) for a, b in RELEASED_NAMES)),
     )
-    return model.eval(), Conversion(f"released DiffSal, {sound}, {slots} fused", parameters, unused)
+    return model.eval(), Conversion(f"released DiffSal, {sound}, {slots} fused", count_parameters(tensors), unused)
 
 
 def recognise(state: Mapping[str, Tensor], where: Path | str) -> Source:
     """The layout whose signature the names bear."""
-    for source in sources():
+    for source in SOURCES:
         if all(name in state for name in source.signature):
             return source
-    known = ", ".join(["released DiffSal", *(s.title for s in sources())])
+    known = ", ".join(["released DiffSal", *(s.title for s in SOURCES)])
     if any(k.startswith(("video_encoder.", "unet.")) for k in state):
         raise InputError(f"{where}: is a diffsal file already: use it as it is")
     raise InputError(f"{where}: of no known layout: its names begin with {_some(state)}; known are {known}")
 
 
-def encoder_state(
-    source: Source, state: dict[str, Tensor], where: Path | str
-) -> tuple[dict[str, Tensor], Conversion]:
+def encoder_state(source: Source, state: dict[str, Tensor], where: Path | str) -> tuple[dict[str, Tensor], Conversion]:
     """The state dict of the encoder that ``source`` is for; without what the source has nothing for."""
     encoder = {**VIDEO_ENCODERS, **AUDIO_ENCODERS}[source.encoder]()
-    parameters, unused = take_over(encoder, state, source.rename, source.unused, source.new, where)
-    tensors = {k: v for k, v in encoder.state_dict().items() if not k.startswith(source.new)}
-    return tensors, Conversion(source.title, parameters, unused, source.new)
+    tensors, unused = take_over(encoder, state, source.rename, source.unused, source.new, where)
+    return tensors, Conversion(source.title, count_parameters(tensors), unused)
 
 
 def load_encoder(model: DiffSal, path: Path) -> str:
@@ -235,7 +259,7 @@ def load_encoder(model: DiffSal, path: Path) -> str:
 
 def own_source(encoder: str, where: Path) -> Source:
     """The layout of files that :func:`convert` wrote for an encoder."""
-    new = next((s.new for s in sources() if s.encoder == encoder), None)
+    new = next((s.new for s in SOURCES if s.encoder == encoder), None)
     if new is None:
         raise InputError(f"{where}: holds a {encoder or 'nameless encoder'}, which this diffsal does not know")
     return Source(f"converted {encoder}", encoder, (), new=new)
@@ -249,8 +273,8 @@ def take_over(
     new: tuple[str, ...] = (),
     where: Path | str = "state dict",
     name_back: Callable[[str], str] = str,
-) -> tuple[int, tuple[Unused, ...]]:
-    """``state`` into ``model`` under our names, strictly; how many parameters were taken, and what was left out."""
+) -> tuple[dict[str, Tensor], tuple[Unused, ...]]:
+    """``state`` into ``model``, strictly; what was taken, under our names, and what was left out and why."""
     placed, theirs, left = {}, {}, dict.fromkeys((prefix for prefix, _ in unused), 0)
     for name, value in state.items():
         prefix = next((p for p, _ in unused if matches(name, p)), None)
@@ -259,26 +283,32 @@ def take_over(
             continue
         for ours, tensor in rename_state({name: value}).items():
             placed[ours], theirs[ours] = tensor, name
-    wanted = {k: v for k, v in model.state_dict().items() if not (new and k.startswith(new))}
+    wanted = {k: v for k, v in model.state_dict().items() if k in placed or not k.startswith(new)}
     for ours, value in wanted.items():
-        if ours not in placed:
-            if ours.endswith("num_batches_tracked"):  # a counter that only training uses; many files leave it out
-                placed[ours] = value
-                continue
+        if ours in placed:
+            placed[ours] = fit(placed[ours], value, ours, f"{where}: {theirs[ours]}")
+        elif ours.endswith("num_batches_tracked"):  # a counter that only training uses; many files leave it out
+            placed[ours] = value
+        else:
             raise InputError(f"{where}: has no {name_back(ours)}: cut short, or of another network")
-        if ".rel_pos_" in ours and placed[ours].ndim == 2 and len(placed[ours]) != len(value):
-            placed[ours] = F.interpolate(placed[ours].float().T[None], len(value), mode="linear")[0].T
-        if placed[ours].shape != value.shape:
-            raise InputError(
-                f"{where}: {theirs[ours]} is {list(state[theirs[ours]].shape)}, expected "
-                f"{list(value.shape)} (as {ours}): of another network"
-            )
     unknown = next((theirs[k] for k in placed if k not in wanted), None)
     if unknown:
         raise InputError(f"{where}: {unknown} has no place in this network: of another network, or a newer one")
-    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in placed.items()}, strict=not new)
-    parameters = sum(v.numel() for k, v in wanted.items() if not k.endswith(STATISTICS))
-    return parameters, tuple(Unused(p.replace("#", "*"), left[p], why) for p, why in unused if left[p])
+    model.load_state_dict(placed, strict=not new)
+    return placed, tuple(Unused(p.replace("#", "*"), left[p], why) for p, why in unused if left[p])
+
+
+def fit(value: Tensor, wanted: Tensor, name: str, what: str) -> Tensor:
+    """``value`` of the type of ``wanted``; a table of relative positions resized, any other shape refused."""
+    if ".rel_pos_" in name and value.ndim == 2 and len(value) != len(wanted):
+        value = F.interpolate(value.float().T[None], len(wanted), mode="linear")[0].T
+    if value.shape != wanted.shape:
+        raise InputError(f"{what} is {list(value.shape)}, expected {list(wanted.shape)} ({name}): of another network")
+    return value.to(wanted.dtype)
+
+
+def count_parameters(tensors: Mapping[str, Tensor]) -> int:
+    return sum(v.numel() for k, v in tensors.items() if not k.endswith(STATISTICS))
 
 
 def rename(name: str, pairs: tuple[tuple[str, str], ...]) -> str:

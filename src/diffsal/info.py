@@ -15,13 +15,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffsal.audio import window_shape
-from diffsal.config import ModelConfig
+from diffsal.config import ModelConfig, Preprocessing
 from diffsal.errors import InputError
 from diffsal.model import DiffSal
 from diffsal.weights import (
     CONFIG_KEY,
     ENCODER_KEY,
     KIND_KEY,
+    PREPROCESSING_KEY,
     STATISTICS,
     UNUSED_KEY,
     Unused,
@@ -63,6 +64,7 @@ class Information:
     file: str
     sha256: str
     config: ModelConfig | None
+    preprocessing: Preprocessing | None
     parts: tuple[Part, ...]
     unused: tuple[Unused, ...]
     provenance: dict[str, str]
@@ -79,7 +81,8 @@ class Information:
         total = self.total
         values["total"] = asdict(total)
         values["parameters_with_unused"] = total.parameters + sum(u.parameters for u in self.unused)
-        values["preprocessing"] = values["config"].pop("preprocessing") if values["config"] else None
+        if self.config is not None:
+            del values["config"]["preprocessing"]
         return values
 
 
@@ -89,10 +92,12 @@ def describe(name: str | Path = "compact") -> Information:
     metadata, entry = read_metadata(path), entry_of(name)
     if metadata.get(KIND_KEY) == "encoder":
         config, parts = None, encoder_parts(path, metadata.get(ENCODER_KEY, "encoder"))
+        preprocessing = encoder_preprocessing(metadata, path)
     else:
         config = config_of(metadata, path)
-        parts = count_parts(config)
-    told = {k.removeprefix("diffsal."): v for k, v in metadata.items() if k not in (CONFIG_KEY, UNUSED_KEY)}
+        parts, preprocessing = count_parts(config), config.preprocessing
+    apart = (CONFIG_KEY, UNUSED_KEY, PREPROCESSING_KEY)
+    told = {k.removeprefix("diffsal."): v for k, v in metadata.items() if k not in apart}
     scores = json.loads(told.pop("scores", "{}"))
     if entry is not None:
         told = {"summary": entry.summary, "source": entry.source, "licence": entry.licence, **told}
@@ -101,13 +106,23 @@ def describe(name: str | Path = "compact") -> Information:
         unused = tuple(Unused(**values) for values in json.loads(metadata.get(UNUSED_KEY, "[]")))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: its list of unused parameters cannot be read: {error}") from None
-    return Information(str(name), str(path), sha256_of(path), config, parts, unused, told, scores)
+    return Information(str(name), str(path), sha256_of(path), config, preprocessing, parts, unused, told, scores)
 
 
 def encoder_parts(path: Path, encoder: str) -> tuple[Part, ...]:
     """The one part of a file that holds a pretrained encoder."""
     state = read_tensors(path)
     return (Part(encoder, sum(v.numel() for k, v in state.items() if not k.endswith(STATISTICS))),)
+
+
+def encoder_preprocessing(metadata: dict[str, str], path: Path) -> Preprocessing | None:
+    """What the pictures of a pretrained video encoder were normalised by; None for sound."""
+    if PREPROCESSING_KEY not in metadata:
+        return None
+    try:
+        return Preprocessing(**json.loads(metadata[PREPROCESSING_KEY]))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: its preprocessing cannot be read: {error}") from None
 
 
 class _Step(nn.Module):
@@ -125,6 +140,8 @@ def count_parts(config: ModelConfig) -> tuple[Part, ...]:
     """Parameters and multiply-accumulates of ``config``'s network, counted on shapes alone: nothing is computed."""
     with torch.device("meta"):
         model = DiffSal(config).eval()
+        if hasattr(model.video_encoder, "use_plain"):  # the fast formulation multiplies by zeros, too
+            model.video_encoder.use_plain(True)
         video = torch.zeros(1, 3, config.num_frames, config.height, config.width)
         mel = torch.zeros(1, *window_shape(config.audio_encoder)) if config.audio_encoder else None
         x_t, t = torch.zeros(1, 1, config.height, config.width), torch.zeros(1, dtype=torch.int64)
@@ -169,7 +186,7 @@ def tables(information: Information) -> RenderableType:
     facts = Table(box=box.SIMPLE, show_header=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    for key, value in {**_preprocessing(information.config), **information.provenance}.items():
+    for key, value in {**_input(information), **information.provenance}.items():
         facts.add_row(key, str(value))
     facts.add_row("SHA-256", information.sha256)
     for name, score in information.scores.items():
@@ -177,15 +194,16 @@ def tables(information: Information) -> RenderableType:
     return Group(parts, facts)
 
 
-def _preprocessing(config: ModelConfig | None) -> dict[str, str]:
-    if config is None:
-        return {}
-    values = config.preprocessing
-    numbers = {name: " ".join(f"{v:.4f}" for v in getattr(values, name)) for name in ("mean", "std")}
-    sound = f"{config.audio_encoder}, cut by {values.sound}" if config.audio_encoder else "none"
-    return {
-        "network": f"{config.video_encoder}, {config.modulation_stages} modulation stages",
-        "input": f"{config.num_frames} frames, {config.height}x{config.width}, RGB in [0, 1]",
-        "normalised by": f"mean {numbers['mean']}, std {numbers['std']}",
-        "sound": sound,
-    }
+def _input(information: Information) -> dict[str, str]:
+    config, preprocessing, rows = information.config, information.preprocessing, {}
+    if config is not None:
+        sound = f"{config.audio_encoder}, cut by {config.preprocessing.sound}" if config.audio_encoder else "none"
+        rows |= {
+            "network": f"{config.video_encoder}, {config.modulation_stages} modulation stages",
+            "input": f"{config.num_frames} frames, {config.height}x{config.width}, RGB in [0, 1]",
+            "sound": sound,
+        }
+    if preprocessing is not None:
+        mean, std = (" ".join(f"{v:.4f}" for v in values) for values in (preprocessing.mean, preprocessing.std))
+        rows["normalised by"] = f"mean {mean}, std {std}"
+    return rows

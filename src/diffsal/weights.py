@@ -26,6 +26,7 @@ from diffsal.model import DiffSal
 CONFIG_KEY = "diffsal.config"
 KIND_KEY = "diffsal.kind"  # "encoder" where a file holds a pretrained encoder and no whole network
 ENCODER_KEY = "diffsal.encoder"  # the name of that encoder, as in ModelConfig
+PREPROCESSING_KEY = "diffsal.preprocessing"  # of an encoder alone; a network's stands in its configuration
 UNUSED_KEY = "diffsal.unused"  # a JSON list: what the source had and this file has not, with parameters and the reason
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: no parameters
 DOWNLOAD_BLOCK = 1 << 20
@@ -139,10 +140,8 @@ def save(model: DiffSal, path: Path, metadata: dict[str, str] | None = None, hal
 
     What float16 cannot hold (running variances above 65,504) stays float32.
     """
-    state = model.state_dict()
-    if half:
-        state = {k: _halved(v) for k, v in state.items()}
-    save_tensors(state, path, {CONFIG_KEY: json.dumps(model.config.to_dict()), **(metadata or {})})
+    config = {CONFIG_KEY: json.dumps(model.config.to_dict())}
+    save_tensors(model.state_dict(), path, {**config, **(metadata or {})}, half)
 
 
 def _halved(value: Tensor) -> Tensor:
@@ -152,9 +151,11 @@ def _halved(value: Tensor) -> Tensor:
     return half if bool(half.isfinite().all()) else value
 
 
-def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Tensors and metadata as safetensors: written beside, flushed to the disk, then renamed."""
+def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str], half: bool = False) -> None:
+    """Tensors and metadata as safetensors: written beside, flushed to the disk, renamed; ``half``: see :func:`save`."""
     path = Path(path)
+    if half:
+        state = {k: _halved(v) for k, v in state.items()}
     with written_beside(path) as partial:
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, partial, metadata)
