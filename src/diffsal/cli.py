@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from diffsal import cli_pictures
+from diffsal import cli_pictures, cli_weights
 from diffsal.cli_options import Colormap, Device, Protocol, Sounds, complain
 from diffsal.errors import InputError
 
@@ -257,6 +257,8 @@ def prepare(
 
 for command in (cli_pictures.explain, cli_pictures.compare, cli_pictures.report):
     app.command(no_args_is_help=True)(command)
+app.command(no_args_is_help=True)(cli_weights.convert)
+app.command()(cli_weights.info)
 
 
 if __name__ == "__main__":
