@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from diffsal.data import DATASETS, dhf1k, gaze, stavis, synthetic
+from diffsal.data.clip import Clip
 from diffsal.errors import InputError
+from tests.movies import tone, write_movie
 
 COPIES = [(name, variant) for name in DATASETS
           for variant in synthetic.VARIANTS.get("stavis" if name in stavis.SETS else name, ("only",))
@@ -58,6 +60,22 @@ def test_frames_come_in_the_order_asked_for_from_files_and_folders(copy):
         np.testing.assert_array_equal(clip.frames([9, 9, 4, 17, 0]), whole[[9, 9, 4, 17, 0]])
         with pytest.raises(ValueError, match="18 frames"):
             clip.frames([18])
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("c.webm", "libvpx"),
+                                             ("d.webm", "libvpx-vp9"), ("e.avi", "mpeg4"), ("f.mkv", "mjpeg")])
+def test_any_frame_of_any_codec_is_the_one_that_comes_in_sequence(tmp_path, name, codec):
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    audio = None if name == "e.avi" else tone(0.9, 48_000)
+    path = write_movie(tmp_path / name, num_frames=30, codec=codec, pixels=pixels, options={"g": "7"}, sound=audio,
+                       sound_rate=48_000, sound_codec="libopus" if "webm" in name else "aac",
+                       seconds=None if audio is None else 0.2 + np.arange(30) / 25)  # the sound starts first
+    clip = Clip(name, "own", "test", path)
+    frames = list(clip)
+    assert clip.num_frames == len(frames) == 30
+    for indices in ([29], [3, 17, 3], [0], [28, 9]):
+        np.testing.assert_array_equal(clip.frames(indices), np.stack([frames[i].image for i in indices]))
+    assert [clip.seconds(i) for i in range(30)] == pytest.approx([f.seconds for f in frames], abs=2e-3)
 
 
 def test_splits_and_folds(copy):

@@ -69,6 +69,13 @@ def frame_seconds(path: str, origin_seconds: float) -> list[float]:
     return sorted(seconds)
 
 
+def frames_in_header(path: str) -> int:
+    """How many frames a file says it holds; 0 where its format has no word for it."""
+    with open_media(path, path) as container:
+        stream = picture_stream(container)
+        return stream.frames if stream is not None else 0
+
+
 class Decoding:
     """Decodes one stream of a container to its end whatever is broken in it, and remembers where that was."""
 

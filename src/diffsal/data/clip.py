@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from diffsal.audio import SAMPLE_RATE, Sound
-from diffsal.container import frame_seconds
+from diffsal.container import frame_seconds, frames_in_header
 from diffsal.errors import InputError
 from diffsal.media import Frame, Source, open_source, read_picture
 
@@ -73,13 +73,25 @@ class Clip:
 
     @cached_property
     def _times(self) -> list[float]:
-        """Seconds of every frame of a video file, from its packets; empty where they carry none."""
-        return [] if self._opened.path is None else frame_seconds(self._opened.path, self._opened.origin_seconds)
+        """Seconds of every frame of a video file, from its packets; empty where they carry none.
+
+        Where nothing says how many frames there are either, they are decoded once.
+        """
+        opened = self._opened
+        if opened.path is None:
+            return []
+        times = frame_seconds(opened.path, opened.origin_seconds)
+        return times if times or frames_in_header(opened.path) else [frame.seconds for frame in self]
+
+    @cached_property
+    def _first_seconds(self) -> float:
+        """When the first frame is shown: after 0, where the sound of a file starts before its picture."""
+        return 0.0 if self._opened.pictures else next(iter(self)).seconds
 
     @cached_property
     def num_frames(self) -> int:
-        """How many frames there are, as the folder, the packets or the container say; else they are decoded once."""
-        return len(self._times) or self._opened.num_frames or sum(1 for _ in self.source().frames())
+        """How many frames there are: of the folder, by the packets, by the container's header, or decoded."""
+        return len(self._times) or self._opened.num_frames or 0
 
     @property
     def frame_rate(self) -> float:
@@ -105,7 +117,7 @@ class Clip:
     def seconds(self, index: int) -> float:
         """The time of frame ``index`` on the video's clock."""
         self._check(index)
-        return self._times[index] if self._times else index / self.frame_rate
+        return self._times[index] if self._times else self._first_seconds + index / self.frame_rate
 
     def number(self, index: int) -> int:
         """The number that frame ``index`` carries in the names of its files; in a video file the first is 1."""
