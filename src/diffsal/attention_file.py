@@ -34,12 +34,12 @@ class AttentionWriter:
         }
 
     def write(self, prediction: Prediction, image: np.ndarray | None = None) -> None:
-        saliency, cells = prediction.saliency, on_grid(prediction.saliency)
+        saliency, spread, cells = prediction.saliency, prediction.spread, on_grid(prediction.saliency)
         frame = {
             "index": prediction.index, "seconds": round(prediction.seconds, 6),
             "peaks": [{k: round(v, DIGITS) for k, v in asdict(p).items()} for p in peaks(saliency)],
             "entropy_bits": round(entropy_bits(saliency), 4),
-            "spread": None,
+            "spread": None if spread is None else round(float(spread.mean() / max(saliency.mean(), 1e-12)), DIGITS),
             "moved": None if self.before is None else round(moved(self.before, cells), DIGITS),
             "regions": {r.name: round(r.share(saliency), DIGITS) for r in self.regions},
         }

@@ -74,6 +74,7 @@ def predict(
     weights: Annotated[str, typer.Option(help="A name (see README) or a .safetensors file.")] = "compact",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, max=100, help="Maps drawn per frame: their mean, and spread.")] = 1,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
     mute: Annotated[bool, typer.Option("--mute", help="Predict as if there were no sound.")] = False,
     start: Annotated[float | None, typer.Option(min=0, help="Seconds; frames before are left out.")] = None,
@@ -95,8 +96,9 @@ def predict(
     from diffsal.weights import load
 
     wanted = Outputs(output, maps, npz, sheet, json, moments)
-    settings = {"steps": steps, "seed": seed, "device": device.value, "mute": mute, "start": start, "end": end,
-                "colormap": colormap.value, "opacity": opacity, "regions": [read_region(text) for text in roi or []]}
+    settings = {"steps": steps, "seed": seed, "samples": samples, "device": device.value, "mute": mute,
+                "start": start, "end": end, "colormap": colormap.value, "opacity": opacity,
+                "regions": [read_region(text) for text in roi or []]}
     raise typer.Exit(run_all(load(weights), inputs, wanted, only_maps, force, settings))
 
 

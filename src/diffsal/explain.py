@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,15 +11,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffsal.attention import moved
-from diffsal.audio import SAMPLE_RATE, Sound, log_mel
+from diffsal.audio import SAMPLE_RATE, MelTrack, Sound, log_mel
+from diffsal.config import SamplingConfig, Spacing
 from diffsal.errors import InputError
-from diffsal.media import Source, open_source
+from diffsal.media import Frame, Source, open_source
 from diffsal.model import DiffSal
 from diffsal.panels import Panel, figure, heat, heat_over, signed_heat, write_figure
-from diffsal.prediction import Prediction, predict
+from diffsal.prediction import Prediction, Stream, check_device
 from diffsal.writers import OVERLAY_SUFFIXES, VideoWriter
 
 HEARD_SECONDS = 0.96  # of sound around the frame, shown as a spectrogram
@@ -62,42 +63,73 @@ def explain(
     start: float | None = None,
     end: float | None = None,
     shift_seconds: float | None = None,
-    **settings,
+    steps: int = 1,
+    seed: int = 0,
+    spacing: Spacing = "linspace",
+    device: str = "cpu",
 ) -> Iterator[Explanation]:
     """Explain one ``frame`` (0-based), or every frame from ``start`` to ``end`` seconds, as a stream.
 
     The other moment's sound is the clip's own, moved round by ``shift_seconds`` (default: half of its length).
-    ``settings`` are :func:`diffsal.predict`'s. Raises :class:`InputError` for a frame that the clip lacks.
+    The other settings are :func:`diffsal.predict`'s. Raises :class:`InputError` for a frame that the clip lacks.
     """
     source = source if isinstance(source, Source) else open_source(source)
     if frame is not None:
         seconds = frame_seconds(source, frame)
         start, end = seconds - SAME_FRAME_SECONDS, seconds + SAME_FRAME_SECONDS
-    settings = {**settings, "start": start, "end": end, "batch_size": 1}
-    sound = source.sound() if model.audio_encoder is not None else None
-    if sound is None:
-        yield from (Explanation(p) for p in predict(model, source, **settings))
-        return
-    shift = sound.duration_seconds / 2 if shift_seconds is None else shift_seconds
-    other = Elsewhere(**{f.name: getattr(source, f.name) for f in fields(Source)}, shift_seconds=shift)
-    heard_there = other.sound()
-    with ExitStack() as stack:
-        seen = stack.enter_context(_interactions(model))
-        own, muted, elsewhere = (
-            stack.enter_context(_closing(predict(model, s, mute=mute, **settings)))
-            for s, mute in ((source, False), (source, True), (other, False))
-        )
-        while True:
-            seen.clear()
-            prediction = next(own, None)
-            if prediction is None:
-                return
-            interactions = tuple(x[0].float().square().mean(0).sqrt().cpu().numpy()
-                                 for x in seen[-len(model.unet.stages):])
-            yield Explanation(
-                prediction, next(muted).saliency, next(elsewhere).saliency, interactions,
-                (_spectrogram(sound, prediction.seconds), _spectrogram(heard_there, prediction.seconds)),
-            )
+    check_device(device)
+    sampling, span = SamplingConfig(steps, spacing, seed), (start, end)
+    yield from _Explaining(model.to(device).eval(), source, sampling, span, device, shift_seconds).predictions()
+
+
+class _Explaining(Stream):
+    """A stream whose predictions are explanations."""
+
+    def __init__(
+        self, model: DiffSal, source: Source, sampling: SamplingConfig, span: tuple[float | None, float | None],
+        device: str, shift_seconds: float | None,
+    ) -> None:
+        super().__init__(model, source, sampling, False, span, device)
+        self.own = source.sound() if model.audio_encoder is not None else None
+        self.hooks: list = []
+        if self.own is None:
+            return
+        shift = self.own.duration_seconds / 2 if shift_seconds is None else shift_seconds
+        self.source = Elsewhere(**{f.name: getattr(source, f.name) for f in fields(Source)}, shift_seconds=shift)
+        self.other, self.other_mels = self.source.sound(), MelTrack(self.config, self._sound())
+        self.source = source
+        self.seen = threading.local()  # of the thread at work: every stage's interaction, call by call
+        self.lock = threading.Lock()
+        self.hooks = [stage.register_forward_hook(self._see) for stage in self.model.unet.stages]
+
+    def predictions(self) -> Iterator[Explanation]:
+        try:
+            yield from super().predictions()
+        finally:
+            for hook in self.hooks:
+                hook.remove()
+
+    def _see(self, _stage: nn.Module, _given: tuple, result: tuple[Tensor, Tensor | None]) -> None:
+        self.seen.interactions.append(result[1])
+
+    def predict_windows(
+        self, frames: list[Frame], windows: list[Tensor], mel: Tensor | None
+    ) -> list[Explanation]:
+        if self.own is None or mel is None:
+            return [Explanation(p) for p in super().predict_windows(frames, windows, None)]
+        self.seen.interactions = []
+        own = super().predict_windows(frames, windows, mel)
+        stages = [x.float().square().mean(1).sqrt().cpu().numpy()
+                  for x in self.seen.interactions[-len(self.model.unet.stages):]]
+        muted = super().predict_windows(frames, windows, None)
+        with self.lock:
+            others = [self.other_mels.window(f.seconds, self.source.frame_rate, f.index) for f in frames]
+        elsewhere = super().predict_windows(frames, windows, torch.stack(others))
+        return [
+            Explanation(own[i], muted[i].saliency, elsewhere[i].saliency, tuple(x[i] for x in stages),
+                        tuple(_spectrogram(sound, frame.seconds) for sound in (self.own, self.other)))
+            for i, frame in enumerate(frames)
+        ]
 
 
 def frame_seconds(source: Source, index: int) -> float:
@@ -112,27 +144,6 @@ def frame_seconds(source: Source, index: int) -> float:
     if last is None and index > 100:
         last = max((f.index for f in source.frames()), default=-1)
     raise InputError(f"{source.name}: has no frame {index}, its last is {last}; frames count from 0")
-
-
-@contextmanager
-def _closing(stream: Iterator[Prediction]) -> Iterator[Iterator[Prediction]]:
-    try:
-        yield stream
-    finally:
-        stream.close()
-
-
-@contextmanager
-def _interactions(model: DiffSal) -> Iterator[list[Tensor]]:
-    """A list that grows by every stage's audio-visual interaction at each call of the network."""
-    seen: list[Tensor] = []
-    hooks = [stage.register_forward_hook(lambda _stage, _given, result: seen.append(result[1]))
-             for stage in model.unet.stages]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _spectrogram(sound: Sound, seconds: float) -> np.ndarray:

@@ -47,8 +47,8 @@ class MomentsWriter:
         self.found: list[Moment] = []
 
     def write(self, prediction: Prediction, image: np.ndarray) -> None:
-        now = Sight(prediction.seconds, prediction.index, _reduced(prediction.image), _reduced(image),
-                    on_grid(prediction.saliency))
+        now = Sight(prediction.seconds, prediction.index, _reduced(prediction.image),
+                    _reduced(image[:, : prediction.image.shape[1]]), on_grid(prediction.saliency))
         while len(self.recent) > 1 and self.recent[1].seconds <= now.seconds - WITHIN_SECONDS:
             self.recent.popleft()
         if self.recent and self.recent[0].seconds <= now.seconds - WITHIN_SECONDS:

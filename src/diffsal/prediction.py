@@ -36,12 +36,16 @@ PREFETCHED_BYTES = 64 << 20  # fewer where pictures are large: 2 of 4K
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One frame: 0-based index, time in seconds, float32 saliency (height, width) in [0, 1], and the RGB picture."""
+    """One frame: 0-based index, time in seconds, float32 saliency (height, width) in [0, 1], and the RGB picture.
+
+    With several samples ``saliency`` is their mean and ``spread`` (height, width) their standard deviation; else None.
+    """
 
     index: int
     seconds: float
     saliency: np.ndarray
     image: np.ndarray
+    spread: np.ndarray | None = None
 
 
 def predict(
@@ -56,6 +60,7 @@ def predict(
     end: float | None = None,
     device: str = "cpu",
     batch_size: int | None = None,
+    samples: int = 1,
 ) -> Iterator[Prediction]:
     """Algorithm 2 for every frame of ``source`` (anything that :func:`diffsal.media.open_source` takes).
 
@@ -63,7 +68,8 @@ def predict(
     its own generator, so ``batch_size``, ``start`` and ``end`` do not change a frame's map. ``start`` and ``end`` are
     seconds: frames before ``start`` or from ``end`` on are left out, but still stand in the windows of those inside.
     ``mute`` ignores the sound. Predictions come as soon as their windows are whole; memory does not grow.
-    ``batch_size`` frames go through the network together; by default as many as are fastest.
+    ``batch_size`` frames go through the network together; by default as many as are fastest. ``samples`` maps are drawn
+    of each frame, the k-th as the seed ``seed + k`` draws it: a prediction holds their mean and spread.
 
     Raises :class:`diffsal.errors.InputError` for a source that cannot be read and ``ValueError`` for settings. What is
     damaged in the middle of a file, or missing at its end, is in ``source.problems``; where ``source`` is not yet
@@ -74,9 +80,11 @@ def predict(
         raise ValueError(f"end is {end} s, expected more than start, {start} s")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+    if samples < 1:
+        raise ValueError(f"samples is {samples}, expected at least 1")
     check_device(device)
     opened = source if isinstance(source, Source) else open_source(source)
-    stream = _Stream(model.to(device).eval(), opened, sampling, mute, (start, end), device, batch_size)
+    stream = Stream(model.to(device).eval(), opened, sampling, mute, (start, end), device, batch_size, samples)
     return stream.predictions() if opened is source else _warning(stream.predictions(), opened)
 
 
@@ -105,7 +113,7 @@ def _warning(predictions: Iterator[Prediction], source: Source) -> Iterator[Pred
         warnings.warn(problem, UserWarning, stacklevel=2)
 
 
-class _Stream:
+class Stream:
     """One clip on its way through the network.
 
     Workers encode frames and predict maps; this thread hands them their work and keeps the order. ``kept`` holds what
@@ -115,8 +123,9 @@ class _Stream:
 
     def __init__(
         self, model: DiffSal, source: Source, sampling: SamplingConfig, mute: bool,
-        span: tuple[float | None, float | None], device: str, batch_size: int | None,
+        span: tuple[float | None, float | None], device: str, batch_size: int | None = None, samples: int = 1,
     ) -> None:
+        self.samples = samples
         self.model, self.source, self.sampling, self.span = for_inference(model), source, sampling, span
         self.device, self.config = device, model.config
         self.mels = MelTrack(self.config, None if mute else self._sound())
@@ -195,21 +204,30 @@ class _Stream:
             frames = [frames[i] for i in inside]
             mels = [self.mels.window(f.seconds, self.source.frame_rate, f.index) for f in frames]
             if frames:
-                yield pool.submit(self._predict, frames, windows, None if mels[0] is None else torch.stack(mels))
+                yield pool.submit(self.predict_windows, frames, windows, None if mels[0] is None else torch.stack(mels))
 
     @torch.inference_mode()
-    def _predict(self, frames: list[Frame], windows: list[Tensor], mel: Tensor | None) -> list[Prediction]:
+    def predict_windows(self, frames: list[Frame], windows: list[Tensor], mel: Tensor | None) -> list[Prediction]:
+        """The predictions of ``frames`` from their windows, (b, c, 16, h, w) each scale, and their sound."""
         mel = None if mel is None else mel.to(self.device)
         by_frame = self.model.encodes_frames
         features = self.model.encode_window(windows, mel) if by_frame else self.model.encode(windows[0], mel)
         size = (self.config.height, self.config.width)
-        noise = torch.stack([frame_noise(*size, self.sampling.seed, f.index) for f in frames]).to(self.device)
-        maps = self.model.sample(features, noise, self.sampling.steps, self.sampling.spacing)
-        maps = maps[:, 0].float().clamp(0, 1).cpu().numpy()
+        drawn = []
+        for seed in range(self.sampling.seed, self.sampling.seed + self.samples):
+            noise = torch.stack([frame_noise(*size, seed, f.index) for f in frames]).to(self.device)
+            maps = self.model.sample(features, noise, self.sampling.steps, self.sampling.spacing)
+            drawn.append(maps[:, 0].float().clamp(0, 1).cpu())
+        maps = torch.stack(drawn)
+        spread = maps.std(0).numpy() if self.samples > 1 else [None] * len(frames)
         return [
-            Prediction(f.index, f.seconds, cv2.resize(m, f.image.shape[1::-1], interpolation=cv2.INTER_LINEAR), f.image)
-            for f, m in zip(frames, maps, strict=True)
+            Prediction(f.index, f.seconds, _at_size(m, f.image), f.image, None if s is None else _at_size(s, f.image))
+            for f, m, s in zip(frames, maps.mean(0).numpy(), spread, strict=True)
         ]
+
+
+def _at_size(values: np.ndarray, image: np.ndarray) -> np.ndarray:
+    return cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 class _Kept:

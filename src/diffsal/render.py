@@ -29,7 +29,8 @@ from diffsal.writers import (
     write_picture,
 )
 
-BYTES_PER_PIXEL = 3 + 4  # of a prediction: its picture and its map
+BYTES_PER_PIXEL = 3 + 4 + 4  # of a prediction: its picture, its map and their spread
+SPREAD_COLORMAP = "viridis"
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,14 @@ def render(
 ) -> Rendered:
     """Predict every frame of ``source`` and write ``outputs``; ``settings`` are :func:`diffsal.predict`'s.
 
-    ``regions`` are those whose share of attention stands in ``outputs.json``.
+    ``regions`` are those whose share of attention stands in ``outputs.json``. With several samples the overlay shows
+    their mean on the left and their spread on the right.
 
     ``on_frame(done, expected)`` is called after each frame. Files appear whole or not at all; maps written stay. A
     camera without ``outputs`` is shown in a window; it ends with that window, with Ctrl-C or at ``end``.
     """
     source = source if isinstance(source, Source) else open_source(source)
-    overlayer = Overlayer(colormap, opacity)
+    overlayer, of_spread = Overlayer(colormap, opacity), Overlayer(SPREAD_COLORMAP, opacity)
     expected, sheet, done, writers = expected_frames(source, start, end), [], 0, []
     wanted = sheet_indices(expected)
     screen = Screen(source.name) if source.camera is not None and outputs == Outputs() else None
@@ -127,11 +129,14 @@ def render(
         writers.extend([screen] if screen else [])
         with contextlib.suppress(*([KeyboardInterrupt] if source.camera is not None else [])):
             for prediction in predictions:
-                drawn = overlayer.draw(prediction.image, prediction.saliency) if drawing else None
+                heat = [overlayer.draw(prediction.image, prediction.saliency)] if drawing else []
+                if drawing and prediction.spread is not None:
+                    heat.append(of_spread.draw(prediction.image, prediction.spread))
+                drawn = np.concatenate(heat, axis=1) if len(heat) > 1 else heat[0] if heat else None
                 for writer in writers:
                     writer.write(prediction, drawn)
                 if outputs.sheet and (done in wanted or not sheet):
-                    sheet.append((prediction.seconds, np.array(prediction.image), drawn))
+                    sheet.append((prediction.seconds, np.array(prediction.image), *heat))
                 done += 1
                 if on_frame:
                     on_frame(done, expected)

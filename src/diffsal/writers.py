@@ -185,11 +185,15 @@ class MapWriter:
 
 
 class ArrayWriter:
-    """``--npz``: ``saliency`` float16 (n, h, w), ``seconds`` float64 (n,), ``index`` int64 (n,). Memory stays flat."""
+    """``--npz``: ``saliency`` float16 (n, h, w), ``seconds`` float64 (n,), ``index`` int64 (n,). Memory stays flat.
+
+    With several samples also ``spread`` float16 (n, h, w).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.partial = path, partial_path(path)
         self.maps = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  (closed by close or discard)
+        self.spreads = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
         self.seconds: list[float] = []
         self.indices: list[int] = []
         self.size = (0, 0)
@@ -197,24 +201,31 @@ class ArrayWriter:
     def write(self, prediction: Prediction, image: np.ndarray | None = None) -> None:
         self.size = prediction.saliency.shape
         self.maps.write(prediction.saliency.astype(np.float16).tobytes())
+        if prediction.spread is not None:
+            self.spreads.write(prediction.spread.astype(np.float16).tobytes())
         self.seconds.append(prediction.seconds)
         self.indices.append(prediction.index)
 
     def close(self) -> None:
         header = {"descr": "<f2", "fortran_order": False, "shape": (len(self.indices), *self.size)}
         with zipfile.ZipFile(self.partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            with archive.open("saliency.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array_header_1_0(member, header)
-                self.maps.seek(0)
-                shutil.copyfileobj(self.maps, member, 1 << 20)
+            for name, file in (("saliency", self.maps), ("spread", self.spreads)):
+                if not file.tell():
+                    continue
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array_header_1_0(member, header)
+                    file.seek(0)
+                    shutil.copyfileobj(file, member, 1 << 20)
             for name, values in (("seconds", np.array(self.seconds)), ("index", np.array(self.indices, np.int64))):
                 with archive.open(f"{name}.npy", "w") as member:
                     np.lib.format.write_array(member, values)
         os.replace(self.partial, self.path)
         self.maps.close()
+        self.spreads.close()
 
     def discard(self) -> None:
         self.maps.close()
+        self.spreads.close()
         self.partial.unlink(missing_ok=True)
 
 
@@ -231,12 +242,12 @@ def write_picture(path: Path, image: np.ndarray) -> None:
         partial.unlink(missing_ok=True)
 
 
-def contact_sheet(pairs: list[tuple[float, np.ndarray, np.ndarray]]) -> np.ndarray:
-    """(seconds, picture, overlay) of some frames → one RGB picture: frames above, overlays below, times written."""
+def contact_sheet(shown: list[tuple]) -> np.ndarray:
+    """(seconds, picture, overlay, …) of some frames → one RGB picture: frames above, overlays below, times written."""
     columns = []
-    for seconds, image, overlay in pairs:
+    for seconds, image, *overlays in shown:
         height = max(1, round(SHEET_WIDTH * image.shape[0] / image.shape[1]))
-        cells = [cv2.resize(x, (SHEET_WIDTH, height), interpolation=cv2.INTER_AREA) for x in (image, overlay)]
+        cells = [cv2.resize(x, (SHEET_WIDTH, height), interpolation=cv2.INTER_AREA) for x in (image, *overlays)]
         label = np.full((28, SHEET_WIDTH, 3), 255, np.uint8)
         cv2.putText(label, f"{seconds:.2f} s", (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
         columns.append(np.pad(np.concatenate([label, *cells]), ((0, 4), (2, 2), (0, 0)), constant_values=255))
