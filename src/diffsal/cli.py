@@ -6,6 +6,7 @@ what was finished stays); 2 the command line itself was wrong. Nothing heavy is 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -193,7 +194,8 @@ def train(
     from diffsal import recipes
 
     path = recipes.train(recipe, data, out, init or [], resume, settings)
-    print(path if path is not None else f"{out}: stopped and saved; go on with --resume")
+    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        print(path if path is not None else f"{out}: stopped and saved; go on with --resume")
 
 
 @app.command(no_args_is_help=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import signal
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -269,6 +270,7 @@ def accelerator_of(config: RunConfig) -> Accelerator:
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise InputError("precision=fp16: needs a GPU; use bf16 or fp32 on this machine")
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")  # channels last
     AcceleratorState._reset_state()  # of an earlier run in this process, which may have had another precision
     return Accelerator(
         cpu=not has_gpu,

@@ -32,7 +32,7 @@ class FeatureCache:
         digest = hashlib.sha256(repr((config.height, config.width, config.num_frames, config.preprocessing)).encode())
         for name, value in sorted(encoder.state_dict().items()):
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
         return cls(root / f"{config.video_encoder}-{digest.hexdigest()[:12]}")
 
     def path(self, clip: Clip, window: Window) -> Path:

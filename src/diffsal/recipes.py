@@ -143,6 +143,7 @@ def run_databases(
     path = out / f"{recipe}.safetensors"
     if average is not None and accelerator.is_main_process:
         save(average, path, {"diffsal.recipe": recipe})
+    accelerator.wait_for_everyone()
     accelerator.end_training()
     return path if average is not None else None
 
@@ -167,20 +168,23 @@ def configure(
     model: ModelConfig, train: TrainConfig | DatabaseConfig, settings: list[str]
 ) -> tuple[ModelConfig, TrainConfig | DatabaseConfig]:
     """Both configurations with ``key=value`` settings applied; a value is read as its field's present type."""
+    changes: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise InputError(f"{setting}: expected key=value")
-        owner = next((c for c in (model, train) if name in {f.name for f in fields(c)}), None)
+        owner = next((i for i, c in enumerate((model, train)) if name in {f.name for f in fields(c)}), None)
         if owner is None:
             known = [f.name for c in (model, train) for f in fields(c)]
             raise InputError(f"{name}: no such setting: {_nearest(name, known)}")
         try:
-            changed = replace(owner, **{name: _parse(value, getattr(owner, name))})
+            changes[owner][name] = _parse(value, getattr((model, train)[owner], name))
         except ValueError as error:
             raise InputError(f"{setting}: {error}") from None
-        model, train = (changed, train) if owner is model else (model, changed)
-    return model, train
+    try:
+        return replace(model, **changes[0]), replace(train, **changes[1])
+    except ValueError as error:
+        raise InputError(f"{' '.join(settings)}: {error}") from None
 
 
 def _parse(text: str, present: Any) -> Any:
