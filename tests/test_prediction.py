@@ -103,6 +103,15 @@ def test_start_and_end_change_no_map(small_model, tmp_path, start, end):
     assert all(abs(a.saliency - b.saliency).max() < 1e-5 for a, b in zip(part, wanted, strict=True))
 
 
+def test_only_the_frames_asked_for(small_model, tmp_path):
+    path = write_movie(tmp_path / "a.mp4", num_frames=21, sound=tone(0.84, 16_000))
+    every = list(predict(small_model, path))
+    some = list(predict(small_model, path, indices={0, 5, 20, 99}))
+    assert [p.index for p in some] == [0, 5, 20]
+    for found in some:
+        np.testing.assert_allclose(found.saliency, every[found.index].saliency, atol=1e-5)
+
+
 def test_sound_belongs_to_the_frames_of_its_time(tmp_path):
     """A click at 1.0 s is heard by frames whose 0.96 s of sound hold it, wherever picture and sound start."""
     for name, times, start in (("a", np.arange(50) / 25, 0.0), ("b", 0.4 + np.arange(50) / 25, 0.0),

@@ -23,7 +23,7 @@ from diffsal.weights import find, load, sha256_of
 from diffsal.writers import MapWriter
 
 Sounds = Literal["own", "muted", "other"]
-WORDS = {"own": "", "muted": ", muted", "other": ", another moment's sound"}
+WORDS = {"own": "", "muted": ", muted", "other": ", moved sound"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Network:
         next_index = next(waiting, None)
         predictions = predict(
             _network(self.weights, self.device), source, steps=self.steps, seed=self.seed, device=self.device,
-            mute=self.sound == "muted")
+            mute=self.sound == "muted", indices=frozenset(wanted) if writer is None else None)
         for prediction in predictions:
             if writer is not None:
                 writer.write(prediction)

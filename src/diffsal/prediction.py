@@ -6,7 +6,7 @@ import queue
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +58,7 @@ def predict(
     mute: bool = False,
     start: float | None = None,
     end: float | None = None,
+    indices: Collection[int] | None = None,
     device: str = "cpu",
     batch_size: int | None = None,
     samples: int = 1,
@@ -67,7 +68,8 @@ def predict(
     A frame's window is the 16 frames around it, the clip's first and last repeating at its ends; its noise comes from
     its own generator, so ``batch_size``, ``start`` and ``end`` do not change a frame's map. ``start`` and ``end`` are
     seconds: frames before ``start`` or from ``end`` on are left out, but still stand in the windows of those inside.
-    ``mute`` ignores the sound. Predictions come as soon as their windows are whole; memory does not grow.
+    With ``indices`` only these frames get a map; the others are read for their windows. ``mute`` ignores the sound.
+    Predictions come as soon as their windows are whole; memory does not grow.
     ``batch_size`` frames go through the network together; by default as many as are fastest. ``samples`` maps are drawn
     of each frame, the k-th as the seed ``seed + k`` draws it: a prediction holds their mean and spread.
 
@@ -84,7 +86,8 @@ def predict(
         raise ValueError(f"samples is {samples}, expected at least 1")
     check_device(device)
     opened = source if isinstance(source, Source) else open_source(source)
-    stream = Stream(model.to(device).eval(), opened, sampling, mute, (start, end), device, batch_size, samples)
+    settings = (opened, sampling, mute, (start, end), device, batch_size, samples, indices)
+    stream = Stream(model.to(device).eval(), *settings)
     return stream.predictions() if opened is source else _warning(stream.predictions(), opened)
 
 
@@ -124,10 +127,11 @@ class Stream:
     def __init__(
         self, model: DiffSal, source: Source, sampling: SamplingConfig, mute: bool,
         span: tuple[float | None, float | None], device: str, batch_size: int | None = None, samples: int = 1,
+        indices: Collection[int] | None = None,
     ) -> None:
         self.samples = samples
         self.model, self.source, self.sampling, self.span = for_inference(model), source, sampling, span
-        self.device, self.config = device, model.config
+        self.indices, self.device, self.config = indices, device, model.config
         self.mels = MelTrack(self.config, None if mute else self._sound())
         self.before, self.after = self.config.num_frames // 2, self.config.num_frames // 2 - 1
         preprocessing = self.config.preprocessing
@@ -198,7 +202,8 @@ class Stream:
         while (count := min(self.batch_size, self.kept.num_windows)) > 0:
             frames, windows = [self.pending.popleft() for _ in range(count)], self.kept.windows(count)
             inside = [i for i, f in enumerate(frames)
-                      if (start is None or f.seconds >= start) and (end is None or f.seconds < end)]
+                      if (start is None or f.seconds >= start) and (end is None or f.seconds < end)
+                      and (self.indices is None or f.index in self.indices)]
             if len(inside) < count:
                 windows = [x[inside] for x in windows]
             frames = [frames[i] for i in inside]

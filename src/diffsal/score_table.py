@@ -33,9 +33,9 @@ def _table(found: dict, document: dict) -> Table:
     table = Table(title=f"{found['name']}: {found['videos']} clips, {found['frames']['scored']} frames",
                   title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1),
                   collapse_padding=True, pad_edge=False)
-    table.add_column("", no_wrap=True)
+    table.add_column("")
     for metric in metrics:
-        table.add_column(metric, justify="right", no_wrap=True)
+        table.add_column(metric, justify="right", no_wrap=True, min_width=9)
     for number, model in enumerate(found["models"]):
         last = number + 1 == len(found["models"])
         baseline = model["kind"] == "baseline"
