@@ -204,6 +204,10 @@ def test_tables_as_spreadsheets_write_them_and_compressed_ones_cut_short(tmp_pat
     with pytest.raises(InputError, match=r"ball\.csv: line 2 is not numeric: 1,0,1"):
         DATASETS["gaze"](root, "play")[0].points(0)
     table = root / "gaze/stills.csv.gz"
+    (root / "gaze/sketches.csv").unlink()
+    (root / "gaze/sketches.csv").mkdir()
+    with pytest.raises(InputError, match=r"sketches\.csv: damaged"):
+        DATASETS["gaze"](root, "sketches")
     for data in (table.read_bytes()[:-20], b"no gzip"):
         table.write_bytes(data)
         with pytest.raises(InputError, match=r"stills\.csv\.gz: damaged or cut short"):

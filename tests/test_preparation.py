@@ -328,6 +328,8 @@ def test_tables_of_samples_that_cannot_be_read(tmp_path):
             read_samples(path)
     path.write_text("observer,t_s,x,y\n10,0.1,1,1\n2,0.2,,\n10,0.0,.,nan\n10,0.1,5,5\n")
     samples = read_samples(path)
+    path.write_text(path.read_text().replace(",", "\t"))
+    assert read_samples(path).keys() == samples.keys()
     assert list(samples) == ["2", "10"] and samples["10"][:, 0].tolist() == [0, 0.1] and np.isnan(samples["2"][0, 1])
     for settings in ({"units": "cm"}, {"algorithm": "guess"}, {"pixels_per_degree": 0.0}, {"shown_at": (0, 0, 0, 9)}):
         with pytest.raises(InputError, match="expected"):

@@ -39,8 +39,9 @@ def _lost_its_index(path: str) -> bool:
 
 
 def picture_stream(container: Any) -> Any:
-    """The first stream of moving pictures (a cover picture of a song is none), or None."""
-    return next((s for s in container.streams.video if not s.disposition & ATTACHED_PICTURE), None)
+    """The first stream of moving pictures (a cover picture of a song is none) that can be decoded, or None."""
+    streams = (s for s in container.streams.video if not s.disposition & ATTACHED_PICTURE)
+    return next((s for s in streams if s.codec_context is not None), None)
 
 
 def sound_stream(container: Any) -> Any:

@@ -288,7 +288,7 @@ def _probe(source: Source) -> Source:
     with open_media(source.name, source.path) as container:
         stream = picture_stream(container)
         if stream is None:
-            kinds = " and ".join(sorted({s.type for s in container.streams})) or "nothing"
+            kinds = " and ".join(sorted({s.type for s in container.streams if s.codec_context})) or "nothing known"
             raise InputError(f"{source.name}: holds no video, only {kinds}; give a file with a picture")
         sound = sound_stream(container)
         source.origin_seconds = start_seconds(stream, sound)

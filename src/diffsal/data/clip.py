@@ -61,6 +61,8 @@ class Clip:
     @cached_property
     def _opened(self) -> Source:
         source = open_source(self.video)
+        if not (source.width and source.height and source.frame_rate > 0):
+            raise InputError(f"{self.video}: its header is damaged, it says no size or rate; fetch it again")
         if source.pictures and self.folder_frame_rate is not None:
             source.frame_rate = self.folder_frame_rate
         if self.sound_path is not None:

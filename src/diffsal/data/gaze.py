@@ -187,7 +187,7 @@ def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple]:
                     rows.append(tuple(row[at] if is_name else float(row[at]) for at, is_name in places))
                 except (IndexError, ValueError):
                     raise InputError(f"{path}: line {reader.line_num} is not numeric: {','.join(row)}") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise InputError(f"{path}: damaged or cut short ({error}); fetch it again") from None
     return rows
 

@@ -1,7 +1,8 @@
 """Samples of an eye tracker → fixations, by velocity or by dispersion.
 
-A table of samples has the columns ``observer``, ``t_s`` (or ``t_ms``) on the clip's own clock, ``x`` and ``y``; a lost
-sample has an empty ``x`` or ``y``, or a word such as ``nan``. Both algorithms are the field's usual ones:
+A table of samples (commas, semicolons or tabs between) has the columns ``observer``, ``t_s`` (or ``t_ms``) on the
+clip's own clock, ``x`` and ``y``; a lost sample has an empty ``x`` or ``y``, or a word such as ``nan``. Both algorithms
+are the field's usual ones:
 
 - ``velocity``: I-VT (Salvucci and Goldberg, ETRA 2000) with the parameters of Olsen, "The Tobii I-VT fixation filter"
   (2012): velocity over 20 ms, below 30 degrees per second; neighbours at most 75 ms and 0.5 degrees apart are one
@@ -26,6 +27,7 @@ VELOCITY_WINDOW_SECONDS = 0.02
 LARGEST_VELOCITY = 30.0  # degrees per second
 MERGED_SECONDS, MERGED_DEGREES = 0.075, 0.5
 SHORTEST_SECONDS = 0.06
+DELIMITERS = ",;\t"
 DISPERSION_DEGREES, DISPERSION_SECONDS = 1.0, 0.1
 
 
@@ -168,7 +170,9 @@ def read_samples(path: Path) -> dict[str, np.ndarray]:
     """Samples by observer, in the order of their names: float64 (n, 3): seconds, x, y, in the order of time."""
     by_observer: dict[str, list[tuple[float, float, float]]] = {}
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.DictReader(file)
+        header = file.readline()
+        file.seek(0)
+        reader = csv.DictReader(file, delimiter=max(DELIMITERS, key=header.count))
         names = reader.fieldnames or []
         clock = next((c for c in ("t_s", "t_ms") if c in names), None)
         missing = [c for c in ("observer", "x", "y") if c not in names] + ["t_s"] * (clock is None)

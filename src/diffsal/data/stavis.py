@@ -65,8 +65,12 @@ def read_list(path: Path) -> list[tuple[str, int, float]]:
     """Name, number of frames and frames per second of each line. :class:`InputError` names a line that is not so."""
     if not path.exists():
         raise InputError(f"{path}: no such list; it comes with STAViS's package (fold_lists), see docs/databases.md")
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
     rows = []
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         words = line.rsplit(maxsplit=2)
         if not words:
             continue
