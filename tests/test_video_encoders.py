@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffsal.encoders import mvit, s3d
+from diffsal.encoders import VIDEO_ENCODERS, mvit, s3d
 from diffsal.encoders.i3d import I3D, TAPS, from_jax
 from diffsal.encoders.mvit import MViT
 from diffsal.encoders.resnet3d import ResNet3D
@@ -14,6 +14,28 @@ from tests.conftest import relative_error, sampled
 @pytest.fixture(scope="module")
 def frames(golden_input):
     return golden_input("input.frames", (1, 3, 16, 224, 384))
+
+
+# Channels and temporal slots of the scales, fine to coarse for 16 frames
+SCALES = {
+    "mvit_v2_s": ((96, 192, 384, 768), (8, 8, 8, 8)),
+    "s3d": ((192, 480, 832, 1024), (8, 8, 4, 2)),
+    "i3d": ((192, 480, 832, 1024), (8, 8, 4, 2)),
+    "resnet3d_50": ((256, 512, 1024, 2048), (8, 4, 2, 1)),
+    "mobilenet_v2": ((24, 32, 64, 96), (1, 1, 1, 1)),
+    "efficientnet_lite0": ((24, 32, 64, 96), (1, 1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("encoder", VIDEO_ENCODERS)
+def test_channels_and_slots(encoder):
+    with torch.device("meta"):
+        network = VIDEO_ENCODERS[encoder]()
+        scales = network(torch.zeros(1, 3, 16, 224, 384))
+    channels, slots = SCALES[encoder]
+    assert (network.channels, network.slots) == (channels, slots)
+    for i, scale in enumerate(scales):
+        assert scale.shape == (1, channels[i], slots[i], 56 >> i, 96 >> i)
 
 
 def without(state, prefix):
