@@ -10,7 +10,7 @@ from torch import nn
 
 from diffsal.config import ModelConfig
 from diffsal.encoders.mobilenet import MobileNetV2
-from diffsal.inference import PackedConv, for_inference
+from diffsal.inference import PackedConv, UpsampledConv, for_inference
 from diffsal.model import DiffSal
 from diffsal.recipes import compact
 from tests.standin import StandIn
@@ -34,10 +34,9 @@ def lively(config: ModelConfig) -> DiffSal:
     return model
 
 
-@pytest.mark.parametrize("sound", [True, False])
-@pytest.mark.parametrize("change", [
-    {}, {"video_encoder": "efficientnet_lite0"},
-    {"audio_key": "replace", "interaction_softmax": "row", "noise_widths": None},
+@pytest.mark.parametrize(("change", "sound"), [
+    ({}, True), ({"video_encoder": "efficientnet_lite0"}, False),
+    ({"audio_key": "replace", "interaction_softmax": "row", "noise_widths": None}, True),
 ])
 def test_the_copy_gives_the_same_maps(change, sound):
     model = lively(replace(compact()[0], height=128, width=192, **change))
@@ -55,6 +54,42 @@ def test_the_copy_gives_the_same_maps(change, sound):
         torch.testing.assert_close(*maps, rtol=0, atol=1e-5)
         video = torch.stack([frames[i : i + 16].transpose(0, 1) for i in range(3)])
         torch.testing.assert_close(fast.sample(fast.encode(video, mel), noise, steps=2), maps[0], rtol=0, atol=1e-5)
+
+
+SMALL = {"height": 64, "width": 96, "widths": (96, 64, 32, 16), "fusion_width": 64, "output_width": 16}
+
+
+@pytest.mark.parametrize(("config", "sound"), [
+    (ModelConfig(**SMALL), True), (ModelConfig(**SMALL), False),
+    (replace(ModelConfig.released(sound=False), **SMALL), False),
+])
+def test_the_full_size_copy_gives_the_same_maps(config, sound):
+    """Fast attention, one pass for what no noise reaches, convolutions before enlarging: against the plain network."""
+    model = lively(config)
+    fast = for_inference(model)
+    model.video_encoder.use_plain(True)
+    video, noise = torch.randn(1, 3, 16, 64, 96), torch.randn(2, 1, 1, 64, 96)
+    mel = torch.randn(1, 1, 9, 112, 192) if sound else None
+    with torch.inference_mode():
+        plain = [model.sample(model.encode(video, mel), n, steps=2) for n in noise]
+        ours = [fast.sample(fast.encode(video, mel), n, steps=2) for n in noise]
+    assert plain[0].std() > 1e-3
+    if config.fused_slots is None:
+        assert (plain[0] - plain[1]).abs().max() > 1e-4  # the noise counts
+    for a, b in zip(ours, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("sizes", "size", "dilation"), [
+    ([(7, 12)], (14, 24), 2), ([(2, 3), (4, 6), (8, 12)], (16, 24), 1), ([(3, 5), (12, 20)], (12, 20), 1),
+])
+def test_a_convolution_before_enlarging_is_the_one_after_it(sizes, size, dilation):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 5, 3, padding=dilation, dilation=dilation)
+    pictures = [torch.randn(2, 6, *s) for s in sizes]
+    with torch.inference_mode():
+        after = conv(sum(nn.functional.interpolate(x, size, mode="bilinear") for x in pictures))
+        torch.testing.assert_close(UpsampledConv(PackedConv(conv))(pictures, size), after, rtol=0, atol=1e-5)
 
 
 def test_the_network_itself_is_left_alone():

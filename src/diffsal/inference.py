@@ -21,7 +21,7 @@ from diffsal.encoders.mobilenet import ConvNormReLU6, InvertedResidual, MobileNe
 from diffsal.layers import Downsample, pad_same
 from diffsal.model import DiffSal
 from diffsal.modulation import ModulationAttention
-from diffsal.unet import NoiseBranch, SlotReduction
+from diffsal.unet import Fusion, NoiseBranch, SlotReduction
 
 NOTHING, RELU, RELU6 = ("none", []), ("relu", []), ("hardtanh", [0.0, 6.0])  # oneDNN's names and limits
 
@@ -37,6 +37,14 @@ def for_inference(model: DiffSal) -> DiffSal:
     fast = copy.deepcopy(model, {id(x): x for x in (*model.parameters(), *model.buffers())}).eval()
     with torch.no_grad():
         _rebuild(fast)
+        fast.unet.keeps_video_apart = True
+        for stage in fast.unet.stages:
+            if stage.upsample is not None:
+                stage.upsample = EarlyUpsample(stage.upsample)
+        fusion = fast.unet.fusion
+        finest = model.config.height >> (6 - len(fast.unet.stages))
+        if finest < fusion.size[0]:
+            fast.unet.fusion = EarlyFusion(fusion)
     return fast
 
 
@@ -190,3 +198,71 @@ class FewKeyAttention(nn.Module):
         scores = rearrange(scores, "n (m k) q -> n m k q", m=heads).add_(offsets[..., None])
         weights = scores.softmax(dim=2).flatten(1, 2)
         return (weights.transpose(1, 2) @ values.flatten(1, 2)).add_(a.out.bias)
+
+
+class UpsampledConv(nn.Module):
+    """A 3×3 convolution of pictures that are enlarged bilinearly and summed, without the large pictures.
+
+    The kernel's nine taps act on the small pictures; enlarging, shifting and summing them is a matrix product along
+    the rows and one along the columns, zeros outside included.
+    """
+
+    def __init__(self, conv: PackedConv) -> None:
+        super().__init__()
+        self.taps = _conv(rearrange(conv.weight, "o i p q -> (q p o) i 1 1"))
+        self.bias, self.dilation, self.rectified = conv.bias, conv.shape[2][0], conv.activation == RELU
+        self.matrices: dict[tuple[int, int], Tensor] = {}
+
+    def forward(self, pictures: list[Float[Tensor, "b c _ _"]], size: tuple[int, int]) -> Float[Tensor, "b c2 h w"]:
+        rows = []
+        for x in pictures:
+            taps = rearrange(self.taps(x), "b (q r) h w -> (b h) (w q) r", q=3)
+            wide = self._matrix(x.shape[3], size[1], x).expand(len(taps), -1, -1) @ taps
+            rows.append(rearrange(wide, "(b h) x (p o) -> b h p x o", b=len(x), p=3))
+        high = torch.cat([self._matrix(x.shape[2], size[0], x) for x in pictures], dim=1)
+        y = high.expand(len(rows[0]), -1, -1) @ torch.cat(rows, dim=1).flatten(1, 2).flatten(2)
+        y = rearrange(y, "b y (x o) -> b y x o", x=size[1]).add_(self.bias)
+        return rearrange(F.relu_(y) if self.rectified else y, "b y x o -> b o y x")
+
+    def _matrix(self, before: int, after: int, like: Tensor) -> Float[Tensor, "after 3*before"]:
+        """One axis enlarged, and a tap's neighbour on either side: column 3i + q is source i under tap q."""
+        if (before, after) not in self.matrices:
+            unit = torch.eye(before, device=like.device)[None]
+            large = unit[0] if before == after else F.interpolate(unit, size=after, mode="linear")[0]  # before, after
+            step = self.dilation
+            shifted = torch.stack([F.pad(large, (step, step))[:, q * step : q * step + after] for q in range(3)], dim=1)
+            self.matrices[before, after] = shifted.flatten(0, 1).T.contiguous()
+        return self.matrices[before, after]
+
+    def pays(self, x: Tensor, size: tuple[int, int]) -> bool:
+        """Whether this takes clearly fewer multiplications for ``x`` than the convolution after enlarging."""
+        (h, w), channels, out_channels = x.shape[2:], x.shape[1], len(self.bias)
+        taps = 9 * h * w * channels * out_channels
+        products = 9 * w * h * size[1] * out_channels + 3 * h * size[0] * size[1] * out_channels
+        return taps + products < 0.6 * 9 * size[0] * size[1] * channels * out_channels
+
+
+class EarlyUpsample(nn.Module):
+    """A stage's enlarging and its two convolutions; the first convolves before it enlarges, where that pays."""
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.upsample, self.first, self.second = layers
+        self.early = UpsampledConv(self.first)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        size = (2 * x.shape[2], 2 * x.shape[3])
+        return self.second(self.early([x], size) if self.early.pays(x, size) else self.first(self.upsample(x)))
+
+
+class EarlyFusion(nn.Module):
+    """:class:`Fusion` where every stage is enlarged: reduced, convolved, and only then enlarged and summed."""
+
+    def __init__(self, fusion: Fusion) -> None:
+        super().__init__()
+        self.fusion, self.fused_slots = fusion, fusion.fused_slots
+        self.project = UpsampledConv(fusion.project[0])
+
+    def forward(self, stages: list[Float[Tensor, "b _ s _ _"]]) -> Float[Tensor, "b 1 h w"]:
+        f = self.fusion
+        return f.logits(self.project([f.reduced(i, x) for i, x in enumerate(stages)], f.size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ class Features:
 
     video: list[Float[Tensor, "b _ s _ _"]]
     audio: Float[Tensor, "b a s2 h2 w2"] | None
+    stages: list[Float[Tensor, "b _ s _ _"]] | None = None  # of the video's slots, where no noise reaches them
 
 
 class Adapter(nn.Module):
@@ -107,12 +108,13 @@ class DiffSal(nn.Module):
         self._check_size(x_t, "x_t", (self.config.height, self.config.width))
         if self.config.predicts == "map":
             x_t, t = torch.zeros_like(x_t), torch.zeros_like(t)
-        return self.unet(x_t, t, features.video, features.audio)
+        return self.unet(x_t, t, features.video, features.audio, features.stages)
 
     def sample(
         self, features: Features, noise: Float[Tensor, "b 1 h w"], steps: int = 1, spacing: Spacing = "linspace"
     ) -> Float[Tensor, "b 1 h w"]:
         """Algorithm 2 from ``noise``: DDIM over :meth:`denoise`, in ``steps`` calls."""
+        features = replace(features, stages=self.unet.video_stages(features.video, features.audio))
         return ddim(lambda x_t, t: self.denoise(x_t, t, features), noise, self.schedule, steps, spacing)
 
     @staticmethod

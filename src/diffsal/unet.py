@@ -108,11 +108,18 @@ class Fusion(nn.Module):
     def forward(self, stages: list[Float[Tensor, "b _ s _ _"]]) -> Float[Tensor, "b 1 h w"]:
         """Logits at ``map_stride``."""
         total: Tensor | float = 0.0
-        for x, norm, reduce in zip(stages, self.norms, self.reduce, strict=True):
-            slots = norm(rearrange(x[:, :, : self.fused_slots], "b c s h w -> b h w s c"))
-            one = reduce(rearrange(slots, "b h w s c -> b c s h w"))
+        for index, x in enumerate(stages):
+            one = self.reduced(index, x)
             total = total + (one if one.shape[-2:] == self.size else F.interpolate(one, self.size, mode="bilinear"))
-        logits = self.predict(self.project(total))
+        return self.logits(self.project(total))
+
+    def reduced(self, index: int, x: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b c2 h w"]:
+        """One stage's slots normalised and reduced to one."""
+        slots = self.norms[index](rearrange(x[:, :, : self.fused_slots], "b c s h w -> b h w s c"))
+        return self.reduce[index](rearrange(slots, "b h w s c -> b c s h w"))
+
+    def logits(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
+        logits = self.predict(x)
         if self.prior is not None:
             logits = logits + F.interpolate(self.prior, size=self.size, mode="bilinear")
         return logits
@@ -131,6 +138,7 @@ class SaliencyUNet(nn.Module):
         )
         self.fusion = Fusion(config, num_slots + 1)
         self.is_map = config.predicts != "noise"
+        self.keeps_video_apart = False  # whether sampling computes once what no noise reaches
 
     def forward(
         self,
@@ -138,9 +146,13 @@ class SaliencyUNet(nn.Module):
         t: Int[Tensor, " b"],
         video: list[Float[Tensor, "b _ s _ _"]],
         audio: Float[Tensor, "b a s2 h2 w2"] | None,
+        known: list[Float[Tensor, "b _ _ _ _"]] | None = None,
     ) -> Float[Tensor, "b 1 h w"]:
-        """S_pred = g(S_t, t, f_a, f_v), or ε without the sigmoid. ``video``: features at strides 32, 16, 8."""
-        stages, _ = self.modulate(x_t, t, video, audio)
+        """S_pred = g(S_t, t, f_a, f_v), or ε without the sigmoid. ``video``: features at strides 32, 16, 8.
+
+        ``known``: the stages of the video's slots (:meth:`video_stages`), where they are computed already.
+        """
+        stages = self.modulate(x_t, t, video, audio)[0] if known is None else self._with_noise(known, x_t, t)
         logits = self.fusion(stages)
         return F.interpolate(logits.sigmoid() if self.is_map else logits, size=x_t.shape[-2:], mode="bilinear")
 
@@ -163,3 +175,28 @@ class SaliencyUNet(nn.Module):
             outputs.append(x)
             interactions.append(interaction)
         return outputs, interactions
+
+    def video_stages(self, features: list[Float[Tensor, "b _ s _ _"]], audio: Tensor | None) -> list[Tensor] | None:
+        """Every stage's output for the video's slots, if it is the same at every step; else None.
+
+        Slots meet in the audio-visual interaction alone: without it, noise and timestep reach no slot but their own.
+        Slots that the fusion does not look at are left out.
+        """
+        if not self.keeps_video_apart or (audio is not None and any(s.align is not None for s in self.stages)):
+            return None
+        return self._stages([x[:, :, : self.fusion.fused_slots] for x in features])
+
+    def _with_noise(self, known: list[Tensor], x_t: Tensor, t: Tensor) -> list[Tensor]:
+        """The stages' outputs with the noise's slot behind those of the video, if the fusion looks at it."""
+        if known[0].shape[2] >= self.fusion.fused_slots:
+            return known
+        noise = self._stages([x[:, :, None] for x in self.noise(x_t, self.time_embedding(t))])
+        return [torch.cat(pair, dim=2) for pair in zip(known, noise, strict=True)]
+
+    def _stages(self, scales: list[Float[Tensor, "b _ s _ _"]]) -> list[Float[Tensor, "b _ s _ _"]]:
+        x, outputs = None, []
+        for index, stage in enumerate(self.stages):
+            scale = scales[index].contiguous(memory_format=torch.channels_last_3d) if index < len(scales) else None
+            x, _ = stage(x, scale, None)
+            outputs.append(x)
+        return outputs

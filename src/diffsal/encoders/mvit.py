@@ -23,6 +23,7 @@ SCALE_BLOCKS = (0, 2, 13, 15)  # a scale ends with each of these
 FIRST_KEY_STRIDE = 8  # of K and V in block 0; halved at each block whose Q is strided
 PATCH_KERNEL, PATCH_STRIDE, PATCH_PADDING = (3, 7, 7), (2, 4, 4), (1, 3, 3)
 TABLE_FRAMES, TABLE_SIZE = 16, 224  # clip and picture that Kinetics training used: they set the tables' rows
+EVEN_WIDTH = 16  # Q, K and V are filled up to a multiple: matrix products are faster
 Grid = tuple[int, int, int]  # slots, rows, columns
 
 
@@ -270,9 +271,11 @@ def attend_fast(
     k_grid: Grid,
 ) -> Float[Tensor, "b m n d"]:
     """The same with the relative terms as columns of Q and K; V is filled up with zeros to their width."""
-    extra = F.pad(torch.cat(terms, dim=-1), (0, 0, 1, 0))  # zeros for the class token
+    extra = torch.cat(terms, dim=-1)
+    to_even = -(HEAD_WIDTH + extra.shape[-1]) % EVEN_WIDTH
+    extra = F.pad(extra, (0, to_even, 1, 0))  # zeros for the class token
     q = torch.cat([q * HEAD_WIDTH**-0.5, extra], dim=-1)
-    positions = F.pad(key_positions(k_grid, k), (0, 0, 1, 0)).expand(*k.shape[:2], -1, -1)
+    positions = F.pad(key_positions(k_grid, k), (0, to_even, 1, 0)).expand(*k.shape[:2], -1, -1)
     k = torch.cat([k, positions], dim=-1)
     padded = F.pad(v, (0, extra.shape[-1]))
     return F.scaled_dot_product_attention(q, k, padded, scale=1.0)[..., :HEAD_WIDTH]
