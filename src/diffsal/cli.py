@@ -214,8 +214,7 @@ def validate(
 
     with watched(dataset, unit="clips/s") as show:
         report = validation.validate(dataset, data, split, partial=partial, full=full, on_clip=show)
-    console = Console()
-    console.print(report.table(), width=None if console.is_terminal else 120)
+    Console().print(report.table())
     for problem in report.problems:
         complain(problem)
     raise typer.Exit(int(bool(report.problems)))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from diffsal.data import DATASETS, dhf1k, find, gaze, hollywood2, stavis, ucf_sports
@@ -51,8 +52,8 @@ class Report:
         return [problem for row in self.rows for problem in row.problems]
 
     def table(self) -> Table:
-        columns = ("split", "videos", "published", "frames", "maps", "fixations", "with sound", "problems")
-        table = Table(title=self.dataset, title_justify="left")
+        columns = ("split", "videos", "published", "frames", "maps", "fixations", "sound", "problems")
+        table = Table(title=self.dataset, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for number, column in enumerate(columns):
             table.add_column(column, justify="right" if number else "left")
         for r in self.rows:
