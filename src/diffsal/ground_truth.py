@@ -10,8 +10,11 @@ import numpy as np
 
 from diffsal.data.clip import Clip
 from diffsal.errors import InputError
+from diffsal.map_folders import is_single_file
 from diffsal.protocols import NUM_OTHER_FRAMES, FrameTruth, Protocol, count_fixations, drawn_map, seed_of
 from diffsal.scores import ClipScores
+
+POOL = 100  # random frames whose fixations are the negatives of one video's frames, ten at a time
 
 
 class EvenlyTimed(Clip):
@@ -120,10 +123,34 @@ class GroundTruth:
             return None
         if kind == "clip" and not self.clip.is_picture:
             return self._fixated_on_others(index, size)
-        clips = [c for c in self.everybody if c.truth is not None and c.split == self.clip.split and (
-            kind == "set" or c.name != self.clip.name)]
+        if not self._pool:
+            return None
         rng = np.random.default_rng(seed_of(self.clip.split, self.clip.name, "negatives", index))
-        return _fixated_elsewhere(clips, size, rng) if clips else None
+        fixated = np.zeros(size, bool)
+        for number in rng.permutation(len(self._pool))[:NUM_OTHER_FRAMES]:
+            (h, w), rows, columns = self._pool[number]
+            fixated[rows * size[0] // h, columns * size[1] // w] = True
+        return fixated
+
+    @cached_property
+    def _pool(self) -> list[tuple[tuple[int, int], np.ndarray, np.ndarray]]:
+        """Random frames of the set, or of its other clips: size, rows and columns of what is fixated there.
+
+        A video's frames draw theirs from a hundred, so that files are read once; a picture draws its own ten.
+        """
+        clips = [c for c in self.everybody if c.truth is not None and c.split == self.clip.split and (
+            self.protocol.negatives == "set" or c.name != self.clip.name)]
+        rng = np.random.default_rng(seed_of(self.clip.split, self.clip.name, "pool"))
+        pool, wanted = [], NUM_OTHER_FRAMES if self.clip.is_picture else POOL
+        for number in rng.integers(len(clips), size=wanted) if clips else ():
+            clip = clips[number]
+            try:
+                fixated = clip.fixations(0 if is_single_file(clip) else int(rng.choice(clip.annotated)))
+            except (InputError, ValueError):  # nothing to draw there; it is told where that clip is scored
+                continue
+            if fixated is not None:
+                pool.append((fixated.shape, *fixated.nonzero()))
+        return pool
 
     @cached_property
     def _frames_fixating(self) -> np.ndarray:
@@ -151,22 +178,6 @@ class GroundTruth:
             return None
 
 
-def _fixated_elsewhere(clips: Sequence[Clip], size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """The pixels fixated on ten frames drawn from ``clips``, each scaled to ``size``."""
-    fixated = np.zeros(size, bool)
-    for number in rng.integers(len(clips), size=NUM_OTHER_FRAMES):
-        clip = clips[number]
-        try:
-            index = 0 if clip.is_picture else int(rng.choice(clip.annotated))
-            other = clip.fixations(index)
-        except (InputError, ValueError):  # nothing to draw there; it is told where that clip is scored
-            continue
-        if other is not None:
-            rows, columns = other.nonzero()
-            fixated[rows * size[0] // other.shape[0], columns * size[1] // other.shape[1]] = True
-    return fixated
-
-
 def halves_of_pack(clips: Sequence[Clip], protocol: Protocol) -> dict[tuple[str, str], dict[int, np.ndarray]]:
     """The orders in which the gaze pack's script shuffles the fixations of each frame before it halves them.
 
@@ -175,13 +186,13 @@ def halves_of_pack(clips: Sequence[Clip], protocol: Protocol) -> dict[tuple[str,
     orders: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     generators: dict[str, np.random.Generator] = {}
     for clip in clips if protocol.name == "gaze" else ():
-        if clip.dataset != "gaze":
+        if clip.dataset != "gaze" or is_single_file(clip):
             continue
         rng = generators.setdefault(clip.split, np.random.default_rng(0))
         try:
             timed = as_the_pack_counts(clip)
             own = orders.setdefault((clip.split, clip.name), {})
-            for index in range(0, 0 if clip.is_picture else clip.num_frames, protocol.every):
+            for index in range(0, clip.num_frames, protocol.every):
                 count = len(timed.points(index))
                 if count >= protocol.least_fixations:
                     own[index] = rng.permutation(count)

@@ -154,13 +154,23 @@ def _scored(job: Job, units: list, missing: list[int], workers: int) -> Iterator
 
 def _begin(job: Job, threads: int) -> None:
     import signal
+    import threading
 
     import torch
 
     global _job
     _job = job
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end us: without it, a worker would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _score_unit(unit: tuple[Clip, ...]) -> list[ClipScores]:
