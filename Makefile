@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo gallery test lint clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -12,6 +12,9 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
+
+gallery: $(VENV)/.installed
+	$(BIN)/python examples/gallery.py
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks examples

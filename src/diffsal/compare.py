@@ -231,7 +231,8 @@ def draw(
         frame = wanted[comparison.frames[k][0]]
         if (why, gains[k] > 0) in SIGNED:
             why = SIGNED[why, gains[k] > 0]
-        unit = f"{comparison.measure.upper()} {gains[k]:+.2f}" if comparison.scores else f"{gains[k]:.0%} elsewhere"
+        scored = f"{comparison.measure.upper()} {gains[k]:+.2f}"
+        unit = scored if comparison.scores else f"{gains[k]:.1%} of attention elsewhere"
         row = [Panel(frame.image, f"frame {frame.index}, {frame.seconds:.2f} s", f"{why}: {unit}")]
         if humans is not None:
             row.append(Panel(heat(humans.on(frame)[0]), "humans", " "))

@@ -175,8 +175,8 @@ def draw(explanation: Explanation, name: str = "", aspect: Fraction = Fraction(1
         Panel(heat(muted, highest), "without sound", f"{moved(own, muted):.1%} of attention elsewhere"),
         Panel(heat(elsewhere, highest), "another moment’s sound",
               f"{moved(own, elsewhere):.1%} of attention elsewhere"),
-        Panel(signed_heat(difference), "with minus without", f"dark {min(0, difference.min()):+.3f}, grey 0, "
-              f"light {max(0, difference.max()):+.3f}"),
+        Panel(signed_heat(difference), "with minus without", f"dark {_signed(min(0, difference.min()))}, "
+              f"grey 0, light {_signed(max(0, difference.max()))}"),
     ]
     stages = [
         Panel(heat_over(image, x), f"sound × picture, stage {i + 1}",
@@ -190,6 +190,11 @@ def draw(explanation: Explanation, name: str = "", aspect: Fraction = Fraction(1
         "Maps share one scale. An interaction is the root mean square over channels of audio times picture, "
         "each stretched from its lowest to its highest."
     ])
+
+
+def _signed(value: float) -> str:
+    rounded = round(float(value), 3)
+    return f"{rounded:+.3f}" if rounded else "0"
 
 
 def _heard(spectrograms: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
