@@ -22,22 +22,12 @@ import torch
 
 from diffsal.attention import GRID, entropy_bits
 from diffsal.charts import rank_correlation
-from diffsal.config import SamplingConfig
 from diffsal.data.gaze import read_clip, saliency_map
 from diffsal.media import open_source
-from diffsal.prediction import Stream
+from diffsal.prediction import predict
 from diffsal.weights import load
 
 FRAME_STEP, MIN_OBSERVERS, RESAMPLES = 5, 5, 50
-
-
-class EveryFifth(Stream):
-    """Only the frames that count go through the denoising network."""
-
-    def predict_windows(self, frames, windows, mel):
-        kept = [i for i, f in enumerate(frames) if f.index % FRAME_STEP == 0]
-        return super().predict_windows([frames[i] for i in kept], [x[kept] for x in windows],
-                                       None if mel is None else mel[kept]) if kept else []
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -67,9 +57,10 @@ def measure(model, root: Path, name: str, seconds: list[float], steps: int, samp
     """A row per frame: where (spread, mean map), when (spread, entropy, observers' distance)."""
     source = open_source(root / "videos" / f"{name}.mp4")
     clip = read_clip(root / "videos" / f"{name}.mp4", root / "gaze" / f"{name}.csv")
-    stream = EveryFifth(model, source, SamplingConfig(steps), False, tuple(seconds), "cpu", None, samples)
     rng, found = np.random.default_rng(0), []
-    for prediction in stream.predictions():
+    every_fifth = range(0, 10**9, FRAME_STEP)
+    for prediction in predict(model, source, steps=steps, samples=samples, start=seconds[0], end=seconds[1],
+                              indices=every_fifth):
         rows = clip.on_frame(prediction.seconds)
         if len(rows) < MIN_OBSERVERS:
             continue
