@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import signal
 from pathlib import Path
 
 import cv2
@@ -11,13 +12,13 @@ import pytest
 import torch
 
 from diffsal.data.gaze import read_set, saliency_map
+from diffsal.engine import Engine, learning_rate_factor
 from diffsal.errors import InputError
 from diffsal.recipes import compact, configure, train
-from diffsal.training import learning_rate_factor
 from diffsal.weights import load
 
 TINY = ["height=64", "width=96", "batch_size=2", "still_steps=3", "window_steps=3", "checkpoint_steps=2",
-        "picture_sets=osie", "video_sets=hevc", "validation_scenes=Lee", "bfloat16=false"]
+        "picture_sets=osie", "video_sets=hevc", "validation_scenes=Lee", "log_steps=1"]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,12 @@ def root(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def whole(root, tmp_path_factory) -> Path:
+    """The weights of a run that nothing stopped."""
+    return train("compact", root, tmp_path_factory.mktemp("whole"), [], settings=TINY)
+
+
 def test_reader_drops_the_first_fixation_of_a_picture_and_keeps_time_on_a_clip(root):
     picture = read_set(root, "osie")[0]
     assert len(picture.fixations) == 8  # four observers, fixations 1 and 2
@@ -63,14 +70,30 @@ def test_scenes_stand_on_one_side(root):
     assert {c.scene for c in read_set(root, "hevc")} == {"Lee", "Cactus"}
 
 
-def test_resumed_run_equals_one_that_never_stopped(root, tmp_path):
-    whole = train("compact", root, tmp_path / "whole", [], settings=TINY)
-    for settings in ([*TINY, "window_steps=0"], TINY):  # stop after the stills, then go on
-        part = train("compact", root, tmp_path / "part", [], resume=True, settings=settings)
+@pytest.mark.parametrize("stopped_at", [2, 3, 5])  # among the stills, between, among the windows
+def test_resumed_run_equals_one_that_never_stopped(root, whole, tmp_path, monkeypatch, stopped_at):
+    step_once = Engine.train_step
+
+    def train_step(engine, *rest):
+        if engine.step + 1 == stopped_at:
+            signal.raise_signal(signal.SIGTERM)
+        return step_once(engine, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "train_step", train_step)
+        assert train("compact", root, tmp_path / "part", [], settings=TINY) is None
+    part = train("compact", root, tmp_path / "part", [], resume=True, settings=TINY)
     a, b = (load(path).state_dict() for path in (whole, part))
     assert all(torch.equal(a[key], b[key]) for key in a)
-    log = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
-    assert log[-1]["step"] == 6 and 0 <= log[-1]["hevc"]["SIM"] <= 1
+
+
+def test_log_holds_every_step_and_the_scores_of_real_sampling(whole):
+    log = [json.loads(line) for line in (whole.parent / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["phase"]) for line in log if "loss" in line] == [
+        *((i, "stills") for i in (1, 2, 3)), *((i, "windows") for i in (4, 5, 6))]
+    assert log[-1]["step"] == 6 and 0 <= log[-1]["scores"]["hevc"]["SIM"] <= 1
+    best = json.loads((whole.parent / "scores.json").read_text())["best"]
+    assert best["CC"] == best["hevc"]["CC"]
 
 
 def test_a_finished_run_is_not_overwritten(root, tmp_path):
@@ -105,5 +128,6 @@ def test_missing_columns_and_sets_are_named(root, tmp_path):
 
 
 def test_learning_rate_warms_up_and_falls():
-    rates = [learning_rate_factor(step, 200) for step in range(200)]
+    config = compact()[1]
+    rates = [learning_rate_factor(config, step, 200) for step in range(200)]
     assert rates[0] < rates[49] == 1.0 and rates[-1] < 0.03

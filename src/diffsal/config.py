@@ -14,6 +14,7 @@ Spacing = Literal["linspace", "leading", "trailing"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Prediction = Literal["x_0", "noise", "map"]
 BatchNorm = Literal["batch", "synchronised", "frozen"]
+Schedule = Literal["steps", "cosine"]
 EncoderPart = Literal["video", "audio"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -160,13 +161,15 @@ class RunConfig:
     """What every training run has, whatever it learns from: optimiser, schedule, precision, checkpoints.
 
     ``batch_size`` is the samples of one optimiser step over all processes and accumulated micro-batches, so the same
-    settings mean the same run on any number of machines. The learning rate is multiplied by ``decay`` at each of
-    ``milestones`` (fractions of the run) and rises linearly over the first ``warm_up_steps``.
+    settings mean the same run on any number of machines. The learning rate rises linearly over the first
+    ``warm_up_steps``; then it is multiplied by ``decay`` at each of ``milestones`` (fractions of the run), or with
+    ``schedule`` "cosine" it falls along half a cosine to 2 %.
     """
 
     batch_size: int = 16
     accumulation: int = 1  # micro-batches of one step in each process
     learning_rate: float = 1e-4
+    schedule: Schedule = "steps"
     milestones: tuple[float, ...] = (0.5, 0.75)
     decay: float = 0.1
     warm_up_steps: int = 0
@@ -193,6 +196,7 @@ class RunConfig:
             _check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, expected more than 0")
         _check(all(0 < m < 1 for m in self.milestones), f"milestones are {self.milestones}, expected fractions")
         _check(0 <= self.ema_decay < 1, f"ema_decay is {self.ema_decay}, expected 0 to below 1")
+        _check_choice("schedule", self.schedule, Schedule)
         _check_choice("precision", self.precision, Precision)
         _check_choice("batch_norm", self.batch_norm, BatchNorm)
 
@@ -245,7 +249,7 @@ class DatabaseConfig(RunConfig):
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(RunConfig):
     """One training run on the gaze layout: stills first, everything trainable; then windows on frozen, cached frames.
 
     Steps are optimiser steps of ``batch_size`` samples. The loss per sample is ``mse_weight`` times the squared error
@@ -259,12 +263,12 @@ class TrainConfig:
     validation_scenes: tuple[str, ...] = ()
     still_steps: int = 1200
     window_steps: int = 700
-    batch_size: int = 16
     picture_share: float = 0.4  # of a batch of stills; of a batch of windows half as many
     learning_rate: float = 1e-3
     backbone_learning_rate: float = 2e-4
+    schedule: Schedule = "cosine"
+    warm_up_steps: int = 50
     weight_decay: float = 1e-4
-    clip_norm: float = 1.0
     ema_decay: float = 0.995
     mse_weight: float = 1.0
     kl_weight: float = 1.0
@@ -276,15 +280,14 @@ class TrainConfig:
     other_sound_share: float = 0.25  # trained with another clip's or moment's sound, which must not mislead
     crop_share: float = 0.3  # of the stills, cropped to 70 to 100 % of the width and height
     frozen_blocks: int = 7  # of the backbone, from the picture on
-    bfloat16: bool = False  # convolutions in bfloat16 where the machine has it
     checkpoint_steps: int = 250
-    seed: int = 0
+    validation_steps: int = 250
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("picture_sets", "video_sets", "validation_scenes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(self.batch_size >= 2, f"batch_size is {self.batch_size}, expected at least 2 (batch statistics)")
         _check(self.still_steps >= 0 and self.window_steps >= 0, "still_steps and window_steps must not be negative")
         for name in ("picture_share", "last_timestep_share", "mute_share", "other_sound_share", "crop_share"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, expected 0 to 1")
-        _check(0 <= self.ema_decay < 1, f"ema_decay is {self.ema_decay}, expected 0 to below 1")

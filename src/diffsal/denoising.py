@@ -21,7 +21,7 @@ from diffsal.data import DATASETS, stavis
 from diffsal.data.clip import Clip
 from diffsal.data.hollywood2 import video_of
 from diffsal.data.training_windows import Batch, Sample, Samples, ScoredSamples, load_batches, quieten
-from diffsal.engine import Shard
+from diffsal.engine import Shard, learning_rate_factor
 from diffsal.errors import InputError
 from diffsal.features import FeatureCache
 from diffsal.losses import correlation, kl_divergence, squared_error
@@ -127,11 +127,7 @@ class DatabasePhase:
         return [{"params": [p for p in model.parameters() if p.requires_grad], "peak": self.config.learning_rate}]
 
     def rate_factor(self, step: int) -> float:
-        """Linear warm-up, then constant, multiplied by ``decay`` at each milestone."""
-        config = self.config
-        if step < config.warm_up_steps:
-            return (step + 1) / config.warm_up_steps
-        return config.decay ** sum(step >= m * self.num_steps for m in config.milestones)
+        return learning_rate_factor(self.config, step, self.num_steps)
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         return load_batches(

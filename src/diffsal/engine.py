@@ -107,9 +107,9 @@ class Engine:
         with _Signals(self), Meter(self.folder, self.config, phases, self.shard, self.step) as meter:
             for phase in phases:
                 if self.step < first + phase.num_steps:
-                    here = state if state is not None and state["phase"] == phase.name else None
-                    if not self.run_phase(phase, first, here, meter):
+                    if not self.run_phase(phase, first, state, meter):
                         return None
+                    state = None
                 first += phase.num_steps
         return self.average
 
@@ -119,8 +119,10 @@ class Engine:
         optimiser = self.optimiser(phase)
         network, optimiser = self.accelerator.prepare(network, optimiser)
         if state is not None:
+            sources = state["source"]
+            phase.load_state(sources[min(self.shard.rank, len(sources) - 1)])
+        if state is not None and state["phase"] == phase.name:  # else the checkpoint is from the end of the one before
             optimiser.load_state_dict(state["optimiser"])
-            phase.load_state(state["source"])
             if self.accelerator.scaler is not None and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         batches = phase.batches(self.step - first)
@@ -150,7 +152,6 @@ class Engine:
         totals = torch.zeros(5, dtype=torch.float64)  # loss, samples, batches not finite, samples not read, signals
         culprits: list[str] = []
         problems: list[str] = []
-        optimiser.zero_grad(set_to_none=True)
         for _ in range(self.config.accumulation):
             batch = next(batches)
             with self.accelerator.accumulate(network):
@@ -166,6 +167,7 @@ class Engine:
                     self.check(phase, totals, culprits, problems)
                     self.accelerator.clip_grad_norm_(network.parameters(), self.config.clip_norm)
                 optimiser.step()
+                optimiser.zero_grad(set_to_none=True)  # here, so that the next phase finds none of this one's
         return (totals[0] / totals[1]).item()
 
     def check(self, phase: Phase, totals: Tensor, culprits: list[str], problems: list[str]) -> None:
@@ -217,7 +219,7 @@ class Engine:
 
     def save(self, phase: Phase, optimiser: Any) -> None:
         """Everything that a resumed run needs."""
-        random = gather_object([random_state()])
+        random, sources = gather_object([random_state()]), gather_object([phase.state()])
         if self.shard.rank:
             return
         scaler = self.accelerator.scaler
@@ -226,7 +228,7 @@ class Engine:
             "optimiser": optimiser.state_dict(), "scaler": scaler.state_dict() if scaler is not None else {},
             "phase": phase.name, "step": self.step, "broken": self.broken,
             "epoch": self.step * self.config.batch_size / phase.epoch_samples,
-            "random": random, "source": phase.state(),
+            "random": random, "source": sources,
         })
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -263,6 +265,16 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
             value.lerp_(current[name], 1 - decay)
         else:
             value.copy_(current[name])
+
+
+def learning_rate_factor(config: RunConfig, step: int, num_steps: int) -> float:
+    """Linear warm-up, then as ``config.schedule`` says: ``decay`` at each milestone, or half a cosine to 2 %."""
+    if step < config.warm_up_steps:
+        return (step + 1) / config.warm_up_steps
+    if config.schedule == "steps":
+        return config.decay ** sum(step >= m * num_steps for m in config.milestones)
+    done = (step - config.warm_up_steps) / max(1, num_steps - config.warm_up_steps)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def accelerator_of(config: RunConfig) -> Accelerator:

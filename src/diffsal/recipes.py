@@ -18,12 +18,12 @@ from diffsal.config import (
     TrainConfig,
 )
 from diffsal.denoising import DatabasePhase, split_clips
-from diffsal.engine import Engine, accelerator_of, shard_of
+from diffsal.engine import Engine, Shard, accelerator_of, shard_of
 from diffsal.errors import InputError
 from diffsal.initialisation import initialise
 from diffsal.model import DiffSal
 from diffsal.runs import RunFolder, environment
-from diffsal.training import Trainer
+from diffsal.training import GazePhase, gaze_phases
 from diffsal.weights import save
 
 AUDIO_VISUAL_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
@@ -111,50 +111,48 @@ def train(
     model_config, train_config = configure(*RECIPES[recipe](), settings or [])
     if (out / "last.pt").exists() and not resume:
         raise InputError(f"{out}: holds a run already: go on with --resume, or give another folder")
-    if isinstance(train_config, DatabaseConfig):
-        return run_databases(recipe, model_config, train_config, data, out, init, resume, settings or [])
-    average = Trainer(model_config, train_config, data, out, init).run(resume)
-    path = out / f"{recipe}.safetensors"
-    save(average, path, {"diffsal.recipe": recipe}, half=True)
-    return path
-
-
-def run_databases(
-    recipe: str, model_config: ModelConfig, config: DatabaseConfig, data: Path, out: Path, init: list[Path],
-    resume: bool, settings: list[str],
-) -> Path | None:
-    """:func:`train` on published databases: ``data/DATABASE``, or ``data`` itself where there is one only."""
-    accelerator = accelerator_of(config)
+    accelerator = accelerator_of(train_config)
     folder = RunFolder(out, accelerator.is_main_process)
     resume = resume and folder.checkpoint.exists()  # a run that was killed before its first checkpoint begins anew
     if resume:
-        model_config, config = as_begun(folder, recipe, settings)
-    torch.manual_seed(config.seed)
+        model_config, train_config = as_begun(folder, recipe, model_config, train_config, settings or [])
+    torch.manual_seed(train_config.seed)
     model = DiffSal(model_config)
     for path in init if not resume else ():
         initialise(model, path)
-    shard = shard_of(config, accelerator)
-    training, validation = split_clips(data, config)
-    phase = DatabasePhase(model, config, training, validation, shard, out / "features")
-    begun = {"recipe": recipe, "model": asdict(model_config), "train": asdict(config), "init": [str(p) for p in init]}
+    shard = shard_of(train_config, accelerator)
+    phases = phases_of(model, train_config, data, out, shard)
+    begun = {"recipe": recipe, "model": asdict(model_config), "train": asdict(train_config)}
+    begun["init"] = [str(path) for path in init]
     folder.open(begun, environment(str(shard.device), shard.num_processes), resume)
-    engine = Engine(config, model.to(shard.device), folder, accelerator)
-    average = engine.fit([phase], resume)
+    average = Engine(train_config, model.to(shard.device), folder, accelerator).fit(phases, resume)
     path = out / f"{recipe}.safetensors"
     if average is not None and accelerator.is_main_process:
-        save(average, path, {"diffsal.recipe": recipe})
+        save(average, path, {"diffsal.recipe": recipe}, half=isinstance(train_config, TrainConfig))
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return path if average is not None else None
 
 
-def as_begun(folder: RunFolder, recipe: str, settings: list[str]) -> tuple[ModelConfig, DatabaseConfig]:
+def phases_of(
+    model: DiffSal, config: TrainConfig | DatabaseConfig, data: Path, out: Path, shard: Shard
+) -> list[GazePhase] | list[DatabasePhase]:
+    """What is learned: on the gaze layout stills, then windows; on databases one phase."""
+    if isinstance(config, TrainConfig):
+        return gaze_phases(model.config, config, data, out, shard)
+    training, validation = split_clips(data, config)
+    return [DatabasePhase(model, config, training, validation, shard, out / "features")]
+
+
+def as_begun(
+    folder: RunFolder, recipe: str, model: ModelConfig, config: TrainConfig | DatabaseConfig, settings: list[str]
+) -> tuple[ModelConfig, TrainConfig | DatabaseConfig]:
     """The settings that a run began with; ``settings`` may repeat them, and change what no weight depends on."""
     begun = folder.read_json("config.json")
-    if begun is None or begun["recipe"] != recipe:
-        known = "no recipe" if begun is None else begun["recipe"]
+    if begun is None or begun.get("recipe") != recipe:
+        known = begun.get("recipe", "an older diffsal") if begun else "no recipe"
         raise InputError(f"{folder.path}: is a run of {known}, not of {recipe}; resume it as such")
-    model, config = ModelConfig.from_dict(begun["model"]), DatabaseConfig(**begun["train"])
+    model, config = ModelConfig.from_dict(begun["model"]), type(config)(**begun["train"])
     asked = configure(model, config, settings)
     for before, after in zip((model, config), asked, strict=True):
         for field in fields(before):
