@@ -21,6 +21,9 @@ from diffsal.weights import save_tensors
 class FeatureCache:
     """Half-precision files, one per window and side, that runs with the same encoder and picture size share.
 
+    Processor seconds of a training step on one core (``benchmarks/training.py --threads 1 --steps 1``, 2026-11-24),
+    from the second epoch on: compact, batch 2, 0.19 instead of 7.97; full size, batch 1, 8.98 instead of 31.50.
+
     A full-size window (three scales of MViTv2-S at 224x384) takes 7.2 MB, a compact one 1.1 MB. The folder's name
     holds a digest of the encoder's weights, so features of other weights are never taken.
     """
