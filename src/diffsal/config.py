@@ -75,6 +75,7 @@ class ModelConfig:
     time_width: int = 384  # width of the time embedding
     fusion_width: int = 768  # channels into which the stages' slots are reduced
     output_width: int = 96  # channels before the last 1x1 convolution
+    sharpness: float = 1.0  # exponent of the map: above 1, narrower peaks on a darker ground
     centre_prior: bool = False  # a learned map of where people look whatever they see, added before the sigmoid
     map_stride: int = 2  # the stages are summed at this stride of the input (the paper: 112x192)
     heads: int = 2
@@ -111,6 +112,7 @@ class ModelConfig:
             _check(w % self.heads == 0, f"stage width {w} is not a multiple of heads = {self.heads}")
         _check(self.map_stride in (1, 2, 4, 8), f"map_stride is {self.map_stride}, expected 1, 2, 4 or 8")
         _check(0 <= self.dropout < 1 and 0 <= self.drop_path < 1, "dropout and drop_path must lie in [0, 1)")
+        _check(self.sharpness > 0, f"sharpness is {self.sharpness}, expected more than 0")
         _check(self.attention_scale in ("head", "width"), f"attention_scale is {self.attention_scale!r}")
         _check(self.interaction_softmax in ("picture", "row"), f"interaction_softmax is {self.interaction_softmax!r}")
         _check(self.audio_memory in ("aligned", "released"), f"audio_memory is {self.audio_memory!r}")

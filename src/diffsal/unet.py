@@ -137,7 +137,7 @@ class SaliencyUNet(nn.Module):
             ModulationStage(config, index, audio_channels) for index in range(config.modulation_stages)
         )
         self.fusion = Fusion(config, num_slots + 1)
-        self.is_map = config.predicts != "noise"
+        self.is_map, self.sharpness = config.predicts != "noise", config.sharpness
         self.keeps_video_apart = False  # whether sampling computes once what no noise reaches
 
     def forward(
@@ -153,8 +153,10 @@ class SaliencyUNet(nn.Module):
         ``known``: the stages of the video's slots (:meth:`video_stages`), where they are computed already.
         """
         stages = self.modulate(x_t, t, video, audio)[0] if known is None else self._with_noise(known, x_t, t)
-        logits = self.fusion(stages)
-        return F.interpolate(logits.sigmoid() if self.is_map else logits, size=x_t.shape[-2:], mode="bilinear")
+        y = self.fusion(stages)
+        if self.is_map:
+            y = y.sigmoid() if self.sharpness == 1 else y.sigmoid() ** self.sharpness
+        return F.interpolate(y, size=x_t.shape[-2:], mode="bilinear")
 
     def modulate(
         self,
