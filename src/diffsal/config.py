@@ -256,7 +256,7 @@ class TrainConfig(RunConfig):
 
     Steps are optimiser steps of ``batch_size`` samples. The loss per sample is ``mse_weight`` times the squared error
     summed over pixels (Algorithm 1) over the target's own sum of squares, plus KL divergence minus correlation and SIM,
-    each by its weight. ``last_timestep_share`` of the samples are drawn at t = T − 1, where sampling starts; the rest
+    each by its weight (SIM on windows only). ``last_timestep_share`` of the samples are drawn at t = T − 1, where sampling starts; the rest
     uniformly.
     """
 
@@ -264,18 +264,21 @@ class TrainConfig(RunConfig):
     video_sets: tuple[str, ...] = ("find", "hevc")
     validation_scenes: tuple[str, ...] = ()
     still_steps: int = 1200
-    window_steps: int = 700
+    window_steps: int = 400
     picture_share: float = 0.4  # of a batch of stills; of a batch of windows half as many
     learning_rate: float = 1e-3
     backbone_learning_rate: float = 2e-4
+    window_learning_rate: float = 5e-4  # on windows, where the backbone rests
     schedule: Schedule = "cosine"
     warm_up_steps: int = 50
     weight_decay: float = 1e-4
     ema_decay: float = 0.995
+    window_ema_decay: float = 0.99
     mse_weight: float = 1.0
     kl_weight: float = 1.0
     cc_weight: float = 1.0
-    sim_weight: float = 0.0
+    sim_weight: float = 0.5  # on windows only
+    sharpness: float = 1.2  # ModelConfig's, given to the finished network: chosen on the held-out clips
     target_noise: float = 0.01
     last_timestep_share: float = 0.7
     mute_share: float = 0.25  # of the windows with sound, trained without it

@@ -106,7 +106,7 @@ class DatabasePhase:
         find = self.cache.find if self.cache is not None else None
         self.samples = Samples(clips, model.config, config, find)
         self.scored = ScoredSamples(validation, model.config, config.validation_windows, find)
-        self.epoch_samples = len(self.samples)
+        self.epoch_samples, self.ema_decay = len(self.samples), config.ema_decay
         self.num_steps = max(1, config.epochs * self.epoch_samples // config.batch_size)
         self.model_config: ModelConfig = model.config
 

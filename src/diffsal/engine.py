@@ -49,6 +49,7 @@ class Phase(Protocol):
     name: str
     num_steps: int
     epoch_samples: int
+    ema_decay: float
 
     def prepare(self, model: DiffSal) -> nn.Module:
         """Freeze what does not learn, and wrap what does: :meth:`losses` calls the result, in every process alike."""
@@ -136,7 +137,7 @@ class Engine:
                 group["lr"] = group["peak"] * factor
             loss = self.train_step(phase, network, optimiser, batches)
             self.step += 1
-            update_average(self.average, self.model, self.config.ema_decay, self.step)
+            update_average(self.average, self.model, phase.ema_decay, self.step)
             meter.advance(self.step, phase, loss, optimiser.param_groups[0]["lr"])
             done = self.step == end
             if done or self.stopping or self.step % self.config.checkpoint_steps == 0:

@@ -34,7 +34,7 @@ VALIDATION_SCENES = ("021", "BasketballDrive", "Cactus", "Couple", "Lee", "Traff
 def compact() -> tuple[ModelConfig, TrainConfig]:
     """The light network that the package carries: MobileNetV2, YAMNet, a narrow Saliency-UNet with all four stages.
 
-    On the gaze layout, about an hour on two cores; MODEL_CARD.md holds what it reached.
+    On the gaze layout, 75 minutes on one core of two; MODEL_CARD.md holds what it reached.
     """
     model = ModelConfig(
         video_encoder="mobilenet_v2", audio_encoder="yamnet", widths=(96, 64, 32, 8), noise_width=8,
@@ -128,10 +128,19 @@ def train(
     average = Engine(train_config, model.to(shard.device), folder, accelerator).fit(phases, resume)
     path = out / f"{recipe}.safetensors"
     if average is not None and accelerator.is_main_process:
+        if isinstance(train_config, TrainConfig):
+            average = sharpened(average, train_config.sharpness)
         save(average, path, {"diffsal.recipe": recipe}, half=isinstance(train_config, TrainConfig))
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return path if average is not None else None
+
+
+def sharpened(model: DiffSal, sharpness: float) -> DiffSal:
+    """The same weights under another exponent of the map."""
+    other = DiffSal(replace(model.config, sharpness=sharpness))
+    other.load_state_dict(model.state_dict())
+    return other
 
 
 def phases_of(

@@ -125,6 +125,10 @@ class GazePhase:
         self.rng, self.folder = rng, folder
         self.epoch_samples = len(samples.store.frames)
         self.model_config: ModelConfig = samples.model
+        windows = name == "windows"
+        self.learning_rate = config.window_learning_rate if windows else config.learning_rate
+        self.ema_decay = config.window_ema_decay if windows else config.ema_decay
+        self.sim_weight = config.sim_weight if windows else 0.0
         self.frozen: FrozenFrames | None = None
 
     def prepare(self, model: DiffSal) -> nn.Module:
@@ -153,7 +157,7 @@ class GazePhase:
         backbone = [p for p in model.video_encoder.features.parameters() if p.requires_grad]
         known = {id(p) for p in backbone}
         rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-        groups = [{"params": rest, "peak": self.config.learning_rate}]
+        groups = [{"params": rest, "peak": self.learning_rate}]
         if backbone:
             groups.append({"params": backbone, "peak": self.config.backbone_learning_rate})
         return groups
@@ -201,7 +205,7 @@ class GazePhase:
         x_0 = self.denoiser.model.schedule.remove_noise(x_t, prediction, t) if predicts_noise else prediction
         error = squared_error(prediction, aim) / (squared_error(aim, torch.zeros_like(aim)) + 1)
         losses = config.mse_weight * error + config.kl_weight * kl_divergence(x_0, target)
-        return losses - config.cc_weight * correlation(x_0, target) - config.sim_weight * similarity(x_0, target)
+        return losses - config.cc_weight * correlation(x_0, target) - self.sim_weight * similarity(x_0, target)
 
     # --- state and scores -----------------------------------------------------------------------------------------
 

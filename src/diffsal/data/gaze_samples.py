@@ -64,16 +64,17 @@ class GazeSamples:
         self.mels: dict[str, MelTrack | None] = {}
 
     def draw(self, phase: str, count: int, rng: np.random.Generator) -> list[Sample]:
-        """A batch: pictures and frames of videos that somebody looks at; a set of videos is as likely as the square
-        root of the number of its clips, and its clips are equally likely."""
+        """A batch: pictures and frames of videos that somebody looks at. Stills come from all videos alike; for windows
+        a set is as likely as the square root of the number of its clips, and its clips are equally likely."""
         share = self.config.picture_share * (1 if phase == "stills" else 0.5)
+        odds = self.video_shares if phase == "windows" else None
         batch: list[Sample] = []
         while len(batch) < count:
             picture = self.pictures and (not self.videos or rng.random() < share)
             if picture:
                 clip = self.pictures[rng.integers(len(self.pictures))]
             else:
-                clip = self.videos[rng.choice(len(self.videos), p=self.video_shares)]
+                clip = self.videos[rng.choice(len(self.videos), p=odds)]
             index = int(rng.integers(len(self.store.ranges[key(clip)])))
             if phase == "windows":
                 index -= index % FRAME_STEP  # the others' features are not cached
