@@ -255,9 +255,9 @@ class TrainConfig(RunConfig):
     """One training run on the gaze layout: stills first, everything trainable; then windows on frozen, cached frames.
 
     Steps are optimiser steps of ``batch_size`` samples. The loss per sample is ``mse_weight`` times the squared error
-    summed over pixels (Algorithm 1) over the target's own sum of squares, plus KL divergence minus correlation and SIM,
-    each by its weight (SIM on windows only). ``last_timestep_share`` of the samples are drawn at t = T − 1, where sampling starts; the rest
-    uniformly.
+    summed over pixels (Algorithm 1) over the target's own sum of squares, plus KL divergence minus correlation and, on
+    windows, SIM, each by its weight. ``last_timestep_share`` of the samples are drawn at t = T − 1, where sampling
+    starts; the rest uniformly.
     """
 
     picture_sets: tuple[str, ...] = ("osie", "eyecrowd")
