@@ -5,6 +5,7 @@ import http.server
 import json
 import stat
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
