@@ -11,7 +11,7 @@ from diffsal.config import ModelConfig
 from diffsal.errors import InputError
 from diffsal.media import open_source
 from diffsal.model import DiffSal
-from diffsal.prediction import frame_noise, predict, prefetch
+from diffsal.prediction import frame_noise, predict, prefetch, usual_every
 from diffsal.windows import window_indices
 from tests.movies import tone, write_movie
 from tests.standin import StandIn
@@ -80,9 +80,12 @@ def test_a_stream_is_the_same_as_window_by_window(small_model, tmp_path):
     frames = [f.image for f in open_source(path).frames()]
     config = small_model.config
     mean, std = (torch.tensor(v).view(3, 1, 1, 1) for v in (config.preprocessing.mean, config.preprocessing.std))
-    for found in predict(small_model, path):
-        if found.index not in (0, 7, 19):
+    halved = {p.index: p.saliency for p in predict(small_model, path)}
+    for found in predict(small_model, path, every=1):
+        if found.index not in (0, 7, 8, 14, 18, 19):
             continue
+        if found.index % 2 == 0:
+            np.testing.assert_allclose(halved[found.index], found.saliency, atol=1e-5)
         window = [cv2.resize(frames[i], (config.width, config.height), interpolation=cv2.INTER_AREA)
                   for i in window_indices(found.index, len(frames))]
         video = (torch.from_numpy(np.stack(window)).permute(3, 0, 1, 2).float() / 255 - mean) / std
@@ -94,10 +97,11 @@ def test_a_stream_is_the_same_as_window_by_window(small_model, tmp_path):
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.5, 1.1), (0.0, 0.3), (1.3, None), (None, 0.04), (0.93, 0.97)])
-def test_start_and_end_change_no_map(small_model, tmp_path, start, end):
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_start_and_end_change_no_map(small_model, tmp_path, start, end, every):
     path = write_movie(tmp_path / "a.mp4", num_frames=40, sound=tone(1.6, 16_000), options={"g": "8"})
-    whole = list(predict(small_model, path))
-    part = list(predict(small_model, path, start=start, end=end))
+    whole = list(predict(small_model, path, every=every))
+    part = list(predict(small_model, path, start=start, end=end, every=every))
     wanted = [p for p in whole if (start or 0) <= p.seconds and (end is None or p.seconds < end)]
     assert [(p.index, p.seconds) for p in part] == [(p.index, p.seconds) for p in wanted] and wanted
     assert all(abs(a.saliency - b.saliency).max() < 1e-5 for a, b in zip(part, wanted, strict=True))
@@ -112,6 +116,48 @@ def test_only_the_frames_asked_for(small_model, tmp_path):
         np.testing.assert_allclose(found.saliency, every[found.index].saliency, atol=1e-5)
 
 
+@pytest.mark.parametrize(("every", "batch_size", "num_frames"), [
+    (2, 1, 1), (2, 1, 2), (2, 2, 20), (2, 2, 21), (2, 3, 8), (2, 64, 19), (3, 2, 20), (4, 1, 22)])
+def test_maps_between_are_the_mean_of_their_neighbours(small_model, tmp_path, every, batch_size, num_frames):
+    path = write_movie(tmp_path / "a.mp4", num_frames=num_frames, sound=tone(num_frames / 25, 16_000))
+    full = [p.saliency for p in predict(small_model, path, every=1)]
+    found = list(predict(small_model, path, every=every, batch_size=batch_size))
+    assert [p.index for p in found] == list(range(num_frames))
+    last = (num_frames - 1) // every * every
+    for p in found:
+        before, after = min(p.index // every * every, last), min(-(-p.index // every) * every, last)
+        share = 0 if before == after else (p.index - before) / (after - before)
+        expected = full[before] + share * (full[after] - full[before])
+        np.testing.assert_allclose(p.saliency, expected, atol=1e-5)
+        assert p.index % every == 0 or p.index > last or abs(p.saliency - full[p.index]).max() > 1e-4
+
+
+def test_half_rate_where_frames_are_many(small_model, tmp_path):
+    """Every second frame is encoded, and the last, whose features repeat; pictures and slow videos go one by one."""
+    fast = write_movie(tmp_path / "a.mp4", num_frames=22)
+    slow = write_movie(tmp_path / "b.mp4", seconds=np.arange(22) / 15)
+    for path, encoded in ((fast, 12), (slow, 22), (write_steps(tmp_path / "c", 22), 22)):
+        model = StandIn()
+        maps = list(predict(model, path))
+        assert [p.index for p in maps] == list(range(22)) and model.num_encoded == encoded
+        assert usual_every(model, open_source(path)) == (2 if path == fast else 1)
+    assert usual_every(StandIn(by_frame=False), open_source(fast)) == 1
+
+
+def test_half_rate_with_pictures_missing(small_model, tmp_path):
+    """Maps between are means by index, whatever is missing; what comes before the first is the nearest."""
+    folder = write_steps(tmp_path / "a", 12)
+    for name in ("5", "6"):
+        (folder / f"{name}.png").write_bytes(b"x")
+    with pytest.warns(UserWarning, match="not a picture"):
+        full = {p.index: p.saliency for p in predict(small_model, folder)}
+    with pytest.warns(UserWarning, match="not a picture"):
+        half = {p.index: p.saliency for p in predict(small_model, folder, every=2)}
+    assert list(half) == list(full) == [0, 1, 2, 3, 4, 7, 8, 9, 10, 11]
+    np.testing.assert_allclose(half[7], 0.25 * full[4] + 0.75 * full[8], atol=1e-5)
+    np.testing.assert_allclose(half[10], full[10], atol=1e-5)
+
+
 def test_sound_belongs_to_the_frames_of_its_time(tmp_path):
     """A click at 1.0 s is heard by frames whose 0.96 s of sound hold it, wherever picture and sound start."""
     for name, times, start in (("a", np.arange(50) / 25, 0.0), ("b", 0.4 + np.arange(50) / 25, 0.0),
@@ -119,7 +165,7 @@ def test_sound_belongs_to_the_frames_of_its_time(tmp_path):
         path = write_movie(tmp_path / f"{name}.mkv", seconds=times, sound=tone(2 - start, 16_000, 1.0 - start),
                            sound_start=start, sound_codec="pcm_s16le")
         model = StandIn()
-        maps = list(predict(model, path))
+        maps = list(predict(model, path, every=1))
         loud = torch.cat([call.loudness for call in model.calls]).numpy() > 0
         heard = [p.seconds for p, is_loud in zip(maps, loud, strict=True) if is_loud]
         assert min(heard) == pytest.approx(1.0 - 0.48, abs=0.08) and max(heard) == pytest.approx(1.02 + 0.48, abs=0.08)

@@ -77,6 +77,7 @@ def predict(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
     samples: Annotated[int, typer.Option(min=1, max=100, help="Maps drawn per frame: their mean, and spread.")] = 1,
+    quality: Annotated[bool, typer.Option("--quality", help="Every frame through the network.")] = False,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
     mute: Annotated[bool, typer.Option("--mute", help="Predict as if there were no sound.")] = False,
     start: Annotated[float | None, typer.Option(min=0, help="Seconds; frames before are left out.")] = None,
@@ -98,8 +99,9 @@ def predict(
     from diffsal.weights import load
 
     wanted = Outputs(output, maps, npz, sheet, json, moments)
-    settings = {"steps": steps, "seed": seed, "samples": samples, "device": device.value, "mute": mute,
-                "start": start, "end": end, "colormap": colormap.value, "opacity": opacity,
+    settings = {"steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None,
+                "device": device.value, "mute": mute, "start": start, "end": end,
+                "colormap": colormap.value, "opacity": opacity,
                 "regions": [read_region(text) for text in roi or []]}
     raise typer.Exit(run_all(load(weights), inputs, wanted, only_maps, force, settings))
 
@@ -115,6 +117,7 @@ def evaluate(
     clips: Annotated[str, typer.Option(help="Names with commas between; default: all.")] = "",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    quality: Annotated[bool, typer.Option("--quality", help="Every frame through the network.")] = False,
     sound: Annotated[list[Sounds] | None, typer.Option(help="own, muted, other (moment's); repeatable.")] = None,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
     maps: Annotated[Path | None, typer.Option(help="Folder in which every predicted map is kept.")] = None,
@@ -128,7 +131,7 @@ def evaluate(
     from diffsal import evaluate as evaluation
     from diffsal.predicted_maps import Network
 
-    networks = [Network(w, steps, seed, s.value, device.value)
+    networks = [Network(w, steps, seed, s.value, device.value, every=1 if quality else None)
                 for w in weights or ["compact"] for s in sound or [Sounds.own]]
     _score(lambda on_done: evaluation.evaluate(
         dataset, data, networks, out, protocol=protocol and protocol.value, split=split, fold=fold,

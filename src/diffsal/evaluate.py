@@ -62,7 +62,7 @@ def evaluate(
         several = len(networks) > 1
         networks = [replace(n, maps_out=maps_out / n.name if several else maps_out) for n in networks]
     settings = {"split": split, "fold": fold, "networks": [
-        {"weights": n.weights, "steps": n.steps, "seed": n.seed, "sound": n.sound} for n in networks]}
+        {"weights": n.weights, "steps": n.steps, "seed": n.seed, "sound": n.sound, "every": n.every} for n in networks]}
     if workers is None:
         workers = (os.cpu_count() or 1) if all(n.device == "cpu" for n in networks) else 1
     return score_clips(

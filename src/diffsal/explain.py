@@ -109,6 +109,10 @@ class _Explaining(Stream):
             for hook in self.hooks:
                 hook.remove()
 
+    def finished(self, drawn: Iterator[Explanation]) -> Iterator[Explanation]:
+        """They are finished already: every frame goes through the network."""
+        return drawn
+
     def _see(self, _stage: nn.Module, _given: tuple, result: tuple[Tensor, Tensor | None]) -> None:
         self.seen.interactions.append(result[1])
 
@@ -116,15 +120,15 @@ class _Explaining(Stream):
         self, frames: list[Frame], windows: list[Tensor], mel: Tensor | None
     ) -> list[Explanation]:
         if self.own is None or mel is None:
-            return [Explanation(p) for p in super().predict_windows(frames, windows, None)]
+            return [Explanation(x.prediction()) for x in super().predict_windows(frames, windows, None)]
         self.seen.interactions = []
-        own = super().predict_windows(frames, windows, mel)
+        own = [x.prediction() for x in super().predict_windows(frames, windows, mel)]
         stages = [x.float().square().mean(1).sqrt().cpu().numpy()
                   for x in self.seen.interactions[-len(self.model.unet.stages):]]
-        muted = super().predict_windows(frames, windows, None)
+        muted = [x.prediction() for x in super().predict_windows(frames, windows, None)]
         with self.lock:
             others = [self.other_mels.window(f.seconds, self.source.frame_rate, f.index) for f in frames]
-        elsewhere = super().predict_windows(frames, windows, torch.stack(others))
+        elsewhere = [x.prediction() for x in super().predict_windows(frames, windows, torch.stack(others))]
         return [
             Explanation(own[i], muted[i].saliency, elsewhere[i].saliency, tuple(x[i] for x in stages),
                         tuple(_spectrogram(sound, frame.seconds) for sound in (self.own, self.other)))

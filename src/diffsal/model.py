@@ -71,9 +71,14 @@ class DiffSal(nn.Module):
         self._check_size(video, "video", (self.config.height, self.config.width))
         return self.condition(self.video_encoder(video), mel)
 
-    def encode_frames(self, images: Float[Tensor, "f 3 h w"]) -> list[Float[Tensor, "f _ _ _"]]:
-        """What :meth:`encode_window` needs of each frame; only where :attr:`encodes_frames`."""
-        return self.video_encoder.frames(images)
+    def encode_frames(
+        self, images: Float[Tensor, "f 3 h w"], deep: list[int] | None = None
+    ) -> list[Float[Tensor, "f _ _ _"]]:
+        """What :meth:`encode_window` needs of each frame; only where :attr:`encodes_frames`.
+
+        With ``deep``, of the other frames only what windows need whose own frame is ``deep``.
+        """
+        return self.video_encoder.frames(images, deep)
 
     def encode_window(
         self, frames: list[Float[Tensor, "b _ f _ _"]], mel: Float[Tensor, "b 1 n m k"] | None

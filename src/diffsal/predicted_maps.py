@@ -39,6 +39,7 @@ class Network:
     sound: Sounds = "own"
     device: str = "cpu"
     maps_out: Path | None = None
+    every: int | None = None  # of so many frames one goes through the network; None: as :func:`predict` does it
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class Network:
         next_index = next(waiting, None)
         predictions = predict(
             _network(self.weights, self.device), source, steps=self.steps, seed=self.seed, device=self.device,
-            mute=self.sound == "muted", indices=frozenset(wanted) if writer is None else None)
+            mute=self.sound == "muted", every=self.every, indices=frozenset(wanted) if writer is None else None)
         for prediction in predictions:
             if writer is not None:
                 writer.write(prediction)
@@ -73,7 +74,8 @@ class Network:
 
     def fingerprint(self, clips: list[Clip]) -> list:
         """Changes where the maps do."""
-        return [_digest(self.weights), self.steps, self.seed, self.sound, self.device, str(self.maps_out)]
+        return [_digest(self.weights), self.steps, self.seed, self.sound, self.device, str(self.maps_out),
+                self.every or "usual"]
 
     def _source(self, clip: Clip) -> Source:
         source = clip.source()

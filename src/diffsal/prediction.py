@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import warnings
@@ -10,9 +11,9 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from diffsal.audio import MelTrack
 from diffsal.config import SamplingConfig, Spacing
+from diffsal.encoders.mobilenet import FRAME_STEP
 from diffsal.errors import InputError
 from diffsal.inference import for_inference
 from diffsal.media import Frame, Source, open_source
@@ -32,6 +34,7 @@ FRAMES_PER_CALL = {("cpu", True): 2, ("cpu", False): 1, ("gpu", True): 16, ("gpu
 PREFETCHED = 12  # items that wait between two threads, at most
 JOIN_SECONDS = 2.0  # a thread that is deep in the network or in a slow address is left behind
 PREFETCHED_BYTES = 64 << 20  # fewer where pictures are large: 2 of 4K
+HALVED_RATE = 20.0  # frames per second above which every second frame goes through the network
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,18 @@ class Prediction:
     spread: np.ndarray | None = None
 
 
+class Drawn(NamedTuple):
+    """A frame and the maps drawn of it, (samples, height, width) at the network's size."""
+
+    frame: Frame
+    maps: np.ndarray
+
+    def prediction(self) -> Prediction:
+        frame, maps = self
+        spread = _at_size(maps.std(0, ddof=1), frame.image) if len(maps) > 1 else None
+        return Prediction(frame.index, frame.seconds, _at_size(maps.mean(0), frame.image), frame.image, spread)
+
+
 def predict(
     model: DiffSal,
     source: str | Path | int | Source,
@@ -62,6 +77,7 @@ def predict(
     device: str = "cpu",
     batch_size: int | None = None,
     samples: int = 1,
+    every: int | None = None,
 ) -> Iterator[Prediction]:
     """Algorithm 2 for every frame of ``source`` (anything that :func:`diffsal.media.open_source` takes).
 
@@ -72,6 +88,8 @@ def predict(
     Predictions come as soon as their windows are whole; memory does not grow.
     ``batch_size`` frames go through the network together; by default as many as are fastest. ``samples`` maps are drawn
     of each frame, the k-th as the seed ``seed + k`` draws it: a prediction holds their mean and spread.
+    Frames whose index is a multiple of ``every`` go through the network; a map between two of them is the weighted mean
+    of theirs. By default that is every frame or every second one, see :func:`usual_every`.
 
     Raises :class:`diffsal.errors.InputError` for a source that cannot be read and ``ValueError`` for settings. What is
     damaged in the middle of a file, or missing at its end, is in ``source.problems``; where ``source`` is not yet
@@ -84,11 +102,19 @@ def predict(
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
     if samples < 1:
         raise ValueError(f"samples is {samples}, expected at least 1")
+    if every is not None and not 1 <= every <= model.config.num_frames // 2:
+        raise ValueError(f"every is {every}, expected 1 to {model.config.num_frames // 2}")
     check_device(device)
     opened = source if isinstance(source, Source) else open_source(source)
-    settings = (opened, sampling, mute, (start, end), device, batch_size, samples, indices)
+    settings = (opened, sampling, mute, (start, end), device, batch_size, samples, indices,
+                every or usual_every(model, opened))
     stream = Stream(model.to(device).eval(), *settings)
     return stream.predictions() if opened is source else _warning(stream.predictions(), opened)
+
+
+def usual_every(model: DiffSal, source: Source) -> int:
+    """2 for a video of more than 20 frames per second and a network that sees single frames; else 1."""
+    return 2 if model.encodes_frames and not source.pictures and source.frame_rate > HALVED_RATE else 1
 
 
 def check_device(device: str) -> None:
@@ -127,9 +153,11 @@ class Stream:
     def __init__(
         self, model: DiffSal, source: Source, sampling: SamplingConfig, mute: bool,
         span: tuple[float | None, float | None], device: str, batch_size: int | None = None, samples: int = 1,
-        indices: Collection[int] | None = None,
+        indices: Collection[int] | None = None, every: int = 1,
     ) -> None:
-        self.samples = samples
+        self.samples, self.every = samples, every
+        # Of how many frames one is encoded. Where pictures may be missing, indices do not tell which windows need
+        self.stride = 1 if source.pictures else math.gcd(every, FRAME_STEP)
         self.model, self.source, self.sampling, self.span = for_inference(model), source, sampling, span
         self.indices, self.device, self.config = indices, device, model.config
         self.mels = MelTrack(self.config, None if mute else self._sound())
@@ -143,7 +171,11 @@ class Stream:
         self.workers = torch.get_num_threads() if on_cpu and by_frame and source.camera is None else 1
         self.in_flight = self.workers if source.camera is None else 0
         self.batch_size = batch_size or FRAMES_PER_CALL["cpu" if on_cpu else "gpu", by_frame]
-        self.pending: deque[Frame] = deque()  # read, not yet predicted
+        self.pending: deque[_Read] = deque()  # not yet predicted
+        self.asked: deque[Frame] = deque()  # these get a map, as soon as their neighbours' are there
+        self.owing = False  # whether a frame that the next map is needed for is among them
+        self.is_first = True  # the next frame
+        self.last: np.ndarray | None = None  # the picture of the last frame, where that is not encoded
 
     def _sound(self):
         if self.model.audio_encoder is None:
@@ -152,37 +184,51 @@ class Stream:
 
     def predictions(self) -> Iterator[Prediction]:
         frames = prefetch(self._resized(), queue_size(self.source, 3))
-        batches = iter(lambda: list(islice(frames, self.batch_size)), [])
+        batches = iter(lambda: list(islice(frames, self.batch_size * self.every)), [])
         try:
             with worker_threads(self.workers) as pool:
                 encoded = ahead((self._encode_later(pool, batch) for batch in batches), self.workers - 1)
                 jobs = (job for features in encoded for job in self._predict_later(pool, features))
-                for predicted in ahead(chain(jobs, self._predict_rest(pool)), self.in_flight):
-                    yield from predicted
+                done = ahead(chain(jobs, self._predict_rest(pool)), self.in_flight)
+                yield from self.finished(chain.from_iterable(done))
         finally:
             frames.close()
 
     def _resized(self) -> Iterator[tuple[Frame, np.ndarray]]:
         """The frames that the windows need, each with its picture at the network's size."""
         start, end = self.span
-        beyond = 0
-        for frame in self.source.frames(start, self.before):
+        beyond, further = 0, self.every - 1  # to the next frame that goes through the network
+        for frame in self.source.frames(start, self.before + further):
             beyond += end is not None and frame.seconds >= end
-            if beyond > self.after:
+            if beyond > self.after + further:
                 return
             size = (self.config.width, self.config.height)
             yield frame, cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
 
     def _encode_later(self, pool: Executor, batch: list[tuple[Frame, np.ndarray]]) -> Future:
-        self.pending.extend(frame for frame, _ in batch)
-        return pool.submit(self._encode, [small for _, small in batch])
+        deep = []
+        for i, (frame, _) in enumerate(batch):
+            self.pending.append(_Read(frame, self.is_first or frame.index % self.every == 0, self._is_asked(frame)))
+            if self.is_first or frame.index % self.stride == 0:
+                deep.append(i)
+            self.is_first = False
+        deep = deep or [0]
+        self.last = None if deep[-1] == len(batch) - 1 else batch[-1][1]
+        return pool.submit(self._encode, [small for _, small in batch], deep)
+
+    def _is_asked(self, frame: Frame) -> bool:
+        start, end = self.span
+        inside = (start is None or frame.seconds >= start) and (end is None or frame.seconds < end)
+        return inside and (self.indices is None or frame.index in self.indices)
 
     @torch.inference_mode()
-    def _encode(self, images: list[np.ndarray]) -> list[Tensor]:
-        """What windows need of these frames."""
+    def _encode(self, images: list[np.ndarray], deep: list[int]) -> list[Tensor]:
+        """What windows need of these frames; of those that are not ``deep``, what windows of others need."""
         pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float()
         pixels = pixels.sub_(self.mean).div_(self.std)
-        return self.model.encode_frames(pixels) if self.model.encodes_frames else [pixels]
+        if not self.model.encodes_frames:
+            return [pixels]
+        return self.model.encode_frames(pixels, None if len(deep) == len(images) else deep)
 
     def _predict_later(self, pool: Executor, features: list[Tensor]) -> Iterator[Future]:
         """Keep new frames' features; have every map predicted whose window they make whole."""
@@ -193,27 +239,47 @@ class Stream:
 
     def _predict_rest(self, pool: Executor) -> Iterator[Future]:
         if self.kept.count:
-            self.kept.add([x.expand(self.after, *x.shape[1:]) for x in self.kept.last()])  # the last frame repeats
+            last = self.kept.last() if self.last is None else pool.submit(self._encode, [self.last], [0]).result()
+            self.kept.add([x.expand(self.after, *x.shape[1:]) for x in last])  # the last frame repeats
             yield from self._predict_whole(pool)
 
     @torch.inference_mode()
     def _predict_whole(self, pool: Executor) -> Iterator[Future]:
-        start, end = self.span
-        while (count := min(self.batch_size, self.kept.num_windows)) > 0:
-            frames, windows = [self.pending.popleft() for _ in range(count)], self.kept.windows(count)
-            inside = [i for i, f in enumerate(frames)
-                      if (start is None or f.seconds >= start) and (end is None or f.seconds < end)
-                      and (self.indices is None or f.index in self.indices)]
-            if len(inside) < count:
-                windows = [x[inside] for x in windows]
-            frames = [frames[i] for i in inside]
-            mels = [self.mels.window(f.seconds, self.source.frame_rate, f.index) for f in frames]
+        while (count := min(self.batch_size * self.every, self.kept.num_windows)) > 0:
+            windows, needed, frames = self.kept.windows(count), [], []
+            for i in range(count):
+                read = self.pending.popleft()
+                if read.asked:
+                    self.asked.append(read.frame)
+                    self.owing = True
+                if read.through:
+                    between = takewhile(lambda later: not later.through, self.pending)
+                    if self.owing or any(later.asked for later in between):
+                        needed.append(i)
+                        frames.append(read.frame)
+                    self.owing = False
             if frames:
+                windows = windows if len(frames) == count else [x[needed] for x in windows]
+                mels = [self.mels.window(f.seconds, self.source.frame_rate, f.index) for f in frames]
                 yield pool.submit(self.predict_windows, frames, windows, None if mels[0] is None else torch.stack(mels))
 
+    def finished(self, drawn: Iterator[Drawn]) -> Iterator[Prediction]:
+        """The predictions of the frames asked for, from the maps drawn: its own, or its neighbours' weighted mean."""
+        before = None
+        for here in drawn:
+            while self.asked and self.asked[0].index <= here.frame.index:
+                frame, maps = self.asked.popleft(), here.maps
+                if before is not None and frame.index < here.frame.index:
+                    share = (frame.index - before.frame.index) / (here.frame.index - before.frame.index)
+                    maps = cv2.addWeighted(before.maps, 1 - share, maps, share, 0)
+                yield Drawn(frame, maps).prediction()
+            before = here
+        while self.asked:
+            yield Drawn(self.asked.popleft(), before.maps).prediction()
+
     @torch.inference_mode()
-    def predict_windows(self, frames: list[Frame], windows: list[Tensor], mel: Tensor | None) -> list[Prediction]:
-        """The predictions of ``frames`` from their windows, (b, c, 16, h, w) each scale, and their sound."""
+    def predict_windows(self, frames: list[Frame], windows: list[Tensor], mel: Tensor | None) -> list[Drawn]:
+        """The maps of ``frames`` from their windows, (b, c, 16, h, w) each scale, and their sound."""
         mel = None if mel is None else mel.to(self.device)
         by_frame = self.model.encodes_frames
         features = self.model.encode_window(windows, mel) if by_frame else self.model.encode(windows[0], mel)
@@ -223,12 +289,13 @@ class Stream:
             noise = torch.stack([frame_noise(*size, seed, f.index) for f in frames]).to(self.device)
             maps = self.model.sample(features, noise, self.sampling.steps, self.sampling.spacing)
             drawn.append(maps[:, 0].float().clamp(0, 1).cpu())
-        maps = torch.stack(drawn)
-        spread = maps.std(0).numpy() if self.samples > 1 else [None] * len(frames)
-        return [
-            Prediction(f.index, f.seconds, _at_size(m, f.image), f.image, None if s is None else _at_size(s, f.image))
-            for f, m, s in zip(frames, maps.mean(0).numpy(), spread, strict=True)
-        ]
+        return [Drawn(f, maps) for f, maps in zip(frames, torch.stack(drawn, dim=1).numpy(), strict=True)]
+
+
+class _Read(NamedTuple):
+    frame: Frame
+    through: bool  # the network
+    asked: bool
 
 
 def _at_size(values: np.ndarray, image: np.ndarray) -> np.ndarray:

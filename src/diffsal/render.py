@@ -15,7 +15,7 @@ from diffsal.errors import InputError
 from diffsal.media import PICTURE_SUFFIXES, Source, open_source
 from diffsal.model import DiffSal
 from diffsal.moments import MomentsWriter
-from diffsal.prediction import predict, prefetch, queue_size
+from diffsal.prediction import predict, prefetch, queue_size, usual_every
 from diffsal.screen import Screen
 from diffsal.writers import (
     OVERLAY_SUFFIXES,
@@ -120,6 +120,7 @@ def render(
     drawing = screen or outputs.overlay or outputs.sheet or outputs.moments
     if source.camera is not None:
         settings.setdefault("batch_size", 1)  # a map as soon as it can be
+    settings["every"] = settings.get("every") or usual_every(model, source)
     predictions = predict(model, source, start=start, end=end, **settings)
     predictions = prefetch(predictions, queue_size(source, BYTES_PER_PIXEL))
     try:

@@ -328,7 +328,8 @@ def _map(document: dict, clip, index: int) -> np.ndarray | None:
         return None
     half = 0.25 / clip.frame_rate
     predictions = predict(load(network["weights"]), clip.source(), steps=network["steps"], seed=network["seed"],
-                          mute=network["sound"] == "muted", start=max(0.0, seconds - half), end=seconds + half)
+                          mute=network["sound"] == "muted", start=max(0.0, seconds - half), end=seconds + half,
+                          every=network.get("every"))
     return next((p.saliency for p in predictions if p.index == index), None)
 
 

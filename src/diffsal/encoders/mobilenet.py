@@ -151,15 +151,23 @@ class MobileNetV2(nn.Module):
         nn.init.zeros_(self.motion_down.weight)
         nn.init.zeros_(self.motion_down.bias)
 
-    def frames(self, images: Float[Tensor, "f 3 h w"]) -> list[Float[Tensor, "f _ _ _"]]:
-        """Per frame: brightness at stride 4, then the backbone's features at strides 8, 16, 32."""
-        x = images.contiguous(memory_format=torch.channels_last)
+    def frames(self, images: Float[Tensor, "f 3 h w"], deep: list[int] | None = None) -> list[Float[Tensor, "f _ _ _"]]:
+        """Per frame: brightness at stride 4, then the backbone's features at strides 8, 16, 32.
+
+        With ``deep`` only these frames go through the backbone; the others' features are zeros.
+        """
+        x = images if deep is None else images[deep]
+        x = x.contiguous(memory_format=torch.channels_last)
         scales = [self.brightness(images)]
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.taps:
                 project = self.mixes[len(scales) - 1].project
-                scales.append(project(x).contiguous() if self.projects_frames else x)
+                found = project(x).contiguous() if self.projects_frames else x
+                if deep is not None:
+                    found = found.new_zeros(len(images), *found.shape[1:]).index_copy_(
+                        0, torch.tensor(deep, device=found.device), found)
+                scales.append(found)
         return scales
 
     @staticmethod
