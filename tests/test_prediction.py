@@ -11,7 +11,8 @@ from diffsal.config import ModelConfig
 from diffsal.errors import InputError
 from diffsal.media import open_source
 from diffsal.model import DiffSal
-from diffsal.prediction import frame_noise, predict, prefetch, usual_every
+from diffsal.prediction import frame_noise, predict, usual_every
+from diffsal.threads import prefetch
 from diffsal.windows import window_indices
 from tests.movies import tone, write_movie
 from tests.standin import StandIn

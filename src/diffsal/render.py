@@ -15,8 +15,9 @@ from diffsal.errors import InputError
 from diffsal.media import PICTURE_SUFFIXES, Source, open_source
 from diffsal.model import DiffSal
 from diffsal.moments import MomentsWriter
-from diffsal.prediction import predict, prefetch, queue_size, usual_every
+from diffsal.prediction import predict, queue_size, usual_every
 from diffsal.screen import Screen
+from diffsal.threads import prefetch
 from diffsal.writers import (
     OVERLAY_SUFFIXES,
     SHEET_FRAMES,

@@ -1,0 +1,86 @@
+"""Threads at work side by side: items made ahead in one, calls in several, results in order."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+PREFETCHED = 12  # items that wait between two threads, at most
+JOIN_SECONDS = 2.0  # a thread that is deep in the network or in a slow address is left behind
+
+
+@contextmanager
+def worker_threads(count: int) -> Iterator[Executor]:
+    """A pool of threads; where there are several, each computes on one core."""
+    num_threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1 if count > 1 else num_threads,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        if count > 1:  # threads that start later take the number that was set last
+            torch.set_num_threads(num_threads)
+
+
+def ahead(futures: Iterator[Future], count: int) -> Iterator:
+    """Results in order; up to ``count`` futures beyond the one that is waited for are at work already."""
+    waiting: deque[Future] = deque()
+    for future in futures:
+        waiting.append(future)
+        if len(waiting) > count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def prefetch(items: Iterator[T], size: int = PREFETCHED) -> Iterator[T]:
+    """The same items, made in a thread of their own, at most ``size`` ahead; what fails there is raised here.
+
+    Closing the iterator stops the thread and closes ``items``.
+    """
+    waiting: queue.Queue = queue.Queue(size)
+    stopped = threading.Event()
+    end = object()
+
+    def put(item: object, error: BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                waiting.put((item, error), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def fill() -> None:
+        try:
+            for item in items:
+                if not put(item, None):
+                    return
+            put(end, None)
+        except BaseException as error:
+            put(end, error)
+        finally:
+            if hasattr(items, "close"):
+                items.close()
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join(JOIN_SECONDS)
