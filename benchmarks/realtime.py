@@ -26,7 +26,7 @@ import torch
 from diffsal.audio import MelTrack
 from diffsal.inference import for_inference
 from diffsal.media import open_source
-from diffsal.prediction import frame_noise
+from diffsal.prediction import frame_noise, usual_every
 from diffsal.render import Outputs, render
 from diffsal.weights import load
 from diffsal.writers import Overlayer, VideoWriter
@@ -57,6 +57,9 @@ def main() -> None:
         print(f"  {name:<28}{plain[name]:9.2f}{milliseconds:9.2f} ms/frame {100 * milliseconds / total:5.1f} %")
     print(f"  {'sum of the parts':<28}{sum(plain.values()):9.2f}{total:9.2f} ms/frame, "
           f"ratio {sum(plain.values()) / total:.2f}")
+    every = usual_every(model, open_source(options.clip))
+    network = sum(ms for name, ms in parts.items() if name.startswith(("encode", "mix", "mel", "noise", "denoise")))
+    print(f"  of every {every} frames one through the network: {total - network + network / every:.2f} ms/frame")
     runs = [end_to_end(model, options.clip, options.steps) for _ in range(options.repeats)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     best, processor = min(r[0] for r in runs), min(r[1] for r in runs)
