@@ -269,3 +269,12 @@ def test_a_folder_as_the_overlay_of_one_input(tmp_path):
     (tmp_path / "out").mkdir()
     assert run_all(StandIn(), [str(path)], Outputs(tmp_path / "out"), False, False, {}) == 0
     assert (tmp_path / "out/a.saliency.mp4").exists()
+
+
+def test_a_folder_of_one_video_and_a_name_with_a_colon(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_movie(tmp_path / "a.mp4", num_frames=1).rename("a:b.mp4")
+    assert run_all(StandIn(), ["a:b.mp4"], Outputs(), False, False, {}) == 0
+    assert (tmp_path / "a:b.saliency.mp4").exists() and "a:b.mp4: 1 frame →" in capsys.readouterr().out
+    assert run_all(StandIn(), ["."], Outputs(Path("out")), False, False, {}) == 0
+    assert (tmp_path / "out/a:b.saliency.mp4").exists()

@@ -59,9 +59,9 @@ def diffsal(
 
 @app.command(no_args_is_help=True)
 def predict(
-    inputs: Annotated[list[str], typer.Argument(metavar="VIDEO…", help="Videos, pictures, folders, URLs, a camera.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="VIDEO", help="Videos, pictures, folders, URLs, a camera.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Overlay file; with several inputs, a folder.")
+        Path | None, typer.Option("-o", "--output", help="Overlay file; with several inputs or a folder, a folder.")
     ] = None,
     maps: Annotated[Path | None, typer.Option(help="Folder for 16-bit grey PNG maps, NNNNNN.png.")] = None,
     npz: Annotated[Path | None, typer.Option(help="File for saliency, seconds and index as arrays.")] = None,
@@ -73,7 +73,7 @@ def predict(
         typer.Option(metavar="NAME=BOX|MASK", help="Region for --json: left,top,right,bottom or a mask; repeatable."),
     ] = None,
     only_maps: Annotated[bool, typer.Option("--only-maps", help="No overlay.")] = False,
-    weights: Annotated[str, typer.Option(help="A name (see README) or a .safetensors file.")] = "compact",
+    weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="Weights by name or as a file.")] = "compact",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
     samples: Annotated[int, typer.Option(min=1, max=100, help="Maps drawn per frame: their mean, and spread.")] = 1,
@@ -108,9 +108,14 @@ def predict(
 
 @app.command(no_args_is_help=True)
 def evaluate(
-    dataset: Annotated[str, typer.Argument(help="dhf1k, hollywood2, ucf_sports, avad, coutrot1, …, or gaze.")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="dhf1k, hollywood2, …, gaze (docs/databases.md).")
+    ],
     data: Annotated[Path, typer.Option(help="Root of the data set.")] = ...,
-    weights: Annotated[list[str] | None, typer.Option(help="A name or a .safetensors file; repeatable.")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|FILE", help="A name or a .safetensors; repeatable; default: compact."),
+    ] = None,
     protocol: Annotated[Protocol | None, typer.Option(help="Default: the data set's own.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; in the gaze layout a set.")] = None,
     fold: Annotated[int | None, typer.Option(min=1, max=3, help="Of the audio-visual sets; default: all.")] = None,
@@ -118,7 +123,10 @@ def evaluate(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     quality: Annotated[bool, typer.Option("--quality", help="Every frame through the network.")] = False,
-    sound: Annotated[list[Sounds] | None, typer.Option(help="own, muted, other (moment's); repeatable.")] = None,
+    sound: Annotated[
+        list[Sounds] | None,
+        typer.Option(metavar="own|muted|other", help="other: another moment's; repeatable; default: own."),
+    ] = None,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
     maps: Annotated[Path | None, typer.Option(help="Folder in which every predicted map is kept.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for scores.json, per_video.csv, per_frame.csv.")] = Path("scores"),
@@ -141,8 +149,10 @@ def evaluate(
 
 @app.command(no_args_is_help=True)
 def score(
-    maps: Annotated[Path, typer.Argument(help="Folder of a model's maps: VIDEO/*.png, SET/VIDEO/*.png, STEM.png.")],
-    ground_truth: Annotated[Path, typer.Argument(help="Root of a data set, or of VIDEO/maps, VIDEO/fixation.")],
+    maps: Annotated[Path, typer.Argument(metavar="MAPS", help="Folder of VIDEO/*.png, SET/VIDEO/*.png or STEM.png.")],
+    ground_truth: Annotated[
+        Path, typer.Argument(metavar="GROUND_TRUTH", help="Root of a data set, or of VIDEO/maps, VIDEO/fixation.")
+    ],
     protocol: Annotated[Protocol, typer.Option(help="Whose rules: see docs/metrics.md.")] = ...,
     dataset: Annotated[str | None, typer.Option(help="Default: found out by the layout.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; in the gaze layout a set.")] = None,
@@ -187,11 +197,16 @@ def _score(run: Callable[[Callable[[int, int], None]], dict], what: str, out: Pa
 
 @app.command(no_args_is_help=True)
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, such as compact.")],
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="Settings to change.")] = None,
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="compact, dhf1k, hollywood2, ucf_sports or audio_visual.")
+    ],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to change.")] = None,
     data: Annotated[Path, typer.Option(help="Root of the data.")] = ...,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = ...,
-    init: Annotated[list[Path] | None, typer.Option(help="Pretrained encoder, a .safetensors; repeatable.")] = None,
+    init: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Weights to start from, an encoder's or a whole network's; repeatable."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
 ) -> None:
     """Train a network; the weights are OUT/RECIPE.safetensors."""
@@ -204,7 +219,9 @@ def train(
 
 @app.command(no_args_is_help=True)
 def validate(
-    dataset: Annotated[str, typer.Argument(help="dhf1k, hollywood2, ucf_sports, avad, …, gaze (docs/databases.md).")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="dhf1k, hollywood2, …, gaze (docs/databases.md).")
+    ],
     data: Annotated[Path, typer.Option(help="Root of the data set.")] = ...,
     split: Annotated[str, typer.Option(help="train, val, test; in the gaze layout a set.")] = "all",
     partial: Annotated[bool, typer.Option("--partial", help="A part is meant: no published counts.")] = False,
@@ -226,7 +243,9 @@ def validate(
 
 @app.command(no_args_is_help=True)
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="dhf1k, hollywood2, ucf_sports, avad, …, gaze (docs/databases.md).")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="dhf1k, hollywood2, …, gaze (docs/databases.md).")
+    ],
     data: Annotated[Path, typer.Option(help="Root of the data set.")] = ...,
     frames: Annotated[bool, typer.Option("--frames", help="Extract frames and sound of video files.")] = False,
     picture_format: Annotated[str, typer.Option("--format", help="Of extracted frames: jpg or png.")] = "jpg",

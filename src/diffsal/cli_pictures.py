@@ -22,7 +22,7 @@ def explain(
     shift: Annotated[
         float | None, typer.Option(help="Seconds from a moment to the other one whose sound it gets; default: half.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="A name (see README) or a .safetensors file.")] = "compact",
+    weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="Weights by name or as a file.")] = "compact",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
@@ -59,7 +59,7 @@ def explain(
 
 def compare(
     video: Annotated[str, typer.Argument(metavar="VIDEO", help="The video.")],
-    more: Annotated[list[str] | None, typer.Argument(metavar="[NAME=DIR]…", help="More maps.")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="NAME=DIR", help="More maps.")] = None,
     maps: Annotated[
         list[str] | None, typer.Option(metavar="NAME=DIR", help="A model's maps, NNNNNN.png; ours first; repeatable.")
     ] = None,
@@ -67,7 +67,8 @@ def compare(
         Path | None, typer.Option(help="Fixations (.csv, gaze layout), a folder of maps, or one with maps/, fixation/.")
     ] = None,
     output: Annotated[
-        list[Path] | None, typer.Option("-o", "--output", help="PNG, JPEG or PDF; repeatable. Default: PNG and PDF.")
+        list[Path] | None,
+        typer.Option("-o", "--output", metavar="FILE", help="PNG, JPEG or PDF; repeatable; default: PNG and PDF."),
     ] = None,
     each: Annotated[int, typer.Option(min=1, max=20, help="Frames of each kind.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
@@ -109,7 +110,7 @@ def compare(
 
 
 def report(
-    scores: Annotated[list[Path], typer.Argument(metavar="SCORES…", help="scores.json files, or their folders.")],
+    scores: Annotated[list[Path], typer.Argument(metavar="SCORES", help="scores.json files, or their folders.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("report.html"),
     size: Annotated[
         list[str] | None,

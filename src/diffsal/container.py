@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,9 @@ PATIENCE = 3  # a demuxer that fails this often in a row will not recover
 def open_media(name: str, path: str) -> Any:
     """PyAV's container, or :class:`InputError` with the reason in one line."""
     try:
-        return av.open(path, timeout=NETWORK_TIMEOUT_SECONDS if "://" in path else None)
+        if "://" in path:
+            return av.open(path, timeout=NETWORK_TIMEOUT_SECONDS)
+        return av.open(os.path.abspath(path))  # FFmpeg takes what stands before a colon in a bare name for a protocol
     except (FileNotFoundError, av.error.HTTPNotFoundError):
         raise InputError(f"{name}: no such file or address; check the name") from None
     except av.error.InvalidDataError as error:

@@ -57,7 +57,7 @@ def run_all(
     console = Console(stderr=True)
     names, problems = _expanded(inputs)
     failed, taken = bool(problems), set()
-    several = len(names) + len(problems) > 1
+    several = len(names) + len(problems) > 1 or (bool(names) and names != inputs)  # a folder of one counts too
     if several:
         for folder in wanted.files:
             folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def run_all(
             failed = failed or bool(result.problems)
             _tell(result.problems)
             where = ", ".join(map(str, [*outputs.files, *([outputs.maps] if outputs.maps else [])]))
-            print(f"{name}: {result.frames} frames → {where}")
+            print(f"{name}: {result.frames} frame{'s' * (result.frames != 1)} → {where}")
     return int(failed)
 
 

@@ -65,7 +65,7 @@ class VideoWriter:
         self.path, self.partial, self.source = path, partial_path(path), source
         self.start, self.end = start, end
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-        self.container = av.open(str(self.partial), "w", options=options)
+        self.container = av.open(str(self.partial.absolute()), "w", options=options)  # as open_media does
         self.stream = None
         self.sound: Iterator | None = None
         self.waiting = None
