@@ -1,6 +1,7 @@
 """Shapes in signatures are checked while the tests run; goldens and the shared data are found here."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from jaxtyping import install_import_hook
 with install_import_hook("diffsal", "beartype.beartype"):
     import diffsal  # noqa: F401
 
+from diffsal.model import DiffSal
+from diffsal.recipes import compact
+from diffsal.weights import save
 from tests.golden.fill import fill, noise
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -62,3 +66,12 @@ def sampled(array: torch.Tensor) -> np.ndarray:
 def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
     """Largest absolute difference over the reference's largest magnitude."""
     return float(np.abs(ours - reference).max() / np.abs(reference).max())
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small network of the compact recipe, untrained, as a file."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save(DiffSal(replace(compact()[0], height=64, width=96)), path, half=True)
+    return path

@@ -11,7 +11,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from diffsal import cli, prediction
 from diffsal.errors import InputError
@@ -20,14 +19,6 @@ from diffsal.model import DiffSal
 from diffsal.recipes import compact
 from diffsal.weights import load, save
 from tests.movies import picture, tone, write_movie
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save(DiffSal(replace(compact()[0], height=64, width=96)), path, half=True)
-    return path
 
 
 @pytest.fixture

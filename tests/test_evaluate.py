@@ -14,12 +14,9 @@ import torch
 from diffsal import cli, evaluate, scores, scoring
 from diffsal.data import DATASETS, synthetic
 from diffsal.errors import InputError
-from diffsal.model import DiffSal
 from diffsal.protocols import PROTOCOLS
 from diffsal.published import published_rows
-from diffsal.recipes import compact
 from diffsal.scores import ClipScores, summarise
-from diffsal.weights import save
 
 
 class Oracle:
@@ -46,14 +43,6 @@ def copy(tmp_path_factory):
         return made[name]
 
     return root
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save(DiffSal(replace(compact()[0], height=64, width=96)), path, half=True)
-    return path
 
 
 @pytest.fixture
