@@ -1,6 +1,7 @@
 """Shapes in signatures are checked while the tests run; goldens and the shared data are found here."""
 
 import json
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,3 +76,9 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save(DiffSal(replace(compact()[0], height=64, width=96)), path, half=True)
     return path
+
+
+def pytest_sessionfinish():
+    """A test that timed out leaves no process that the interpreter would wait for."""
+    for child in multiprocessing.active_children():
+        child.kill()

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-import torch.multiprocessing
 
 from diffsal import metric_classes, metrics
 from diffsal.metric_classes import CC, KLD, NSS, SIM, AUCBorji, AUCJudd, AUCShuffled, InformationGain
+from tests.processes import run
 
 
 def batch(seed: int, n: int = 3) -> dict[str, torch.Tensor]:
@@ -40,8 +40,9 @@ def test_maps_without_fixations_are_left_out_and_counted():
     assert running.compute().item() == pytest.approx(metrics.nss(data["p"], data["f"])[[0, 2]].mean().item())
 
 
-def _one_process(rank: int, address: str, out: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{address}", rank=rank, world_size=2)
+def _one_process(out: str) -> None:
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
     running, data = metric_classes.SIM(), batch(rank, 2 + rank)  # unequal shares
     running.update(data["p"], data["g"])
     value = running.compute().item()
@@ -51,7 +52,6 @@ def _one_process(rank: int, address: str, out: str) -> None:
 
 
 def test_two_processes_make_one_mean(tmp_path):
-    arguments = (str(tmp_path / "address"), str(tmp_path / "out.pt"))
-    torch.multiprocessing.start_processes(_one_process, arguments, nprocs=2, start_method="fork")
+    assert run(_one_process, str(tmp_path / "out.pt"), processes=2) == [0, 0]
     every = torch.cat([metrics.sim(data["p"], data["g"]) for data in (batch(0, 2), batch(1, 3))])
     assert torch.load(tmp_path / "out.pt", weights_only=True).item() == pytest.approx(every.mean().item(), abs=1e-12)
