@@ -16,7 +16,7 @@ from diffsal.engine import update_average
 from diffsal.errors import InputError
 from diffsal.recipes import dhf1k
 from diffsal.recipes import train as train_here
-from tests.processes import NARROW, run, start, train, train_and_die, train_on_a_full_disk
+from tests.processes import NARROW, run, start, train, train_and_die, train_on_a_full_disk, train_smooth
 
 ALIKE = ["dropout=0", "batch_size=4", "window_stride=4", "epochs=1", "adam_epsilon=1e-2", "learning_rate=1e-2"]
 
@@ -72,7 +72,7 @@ def test_two_processes_and_accumulation_are_one_process_with_the_whole_batch(dat
     runs = {"one": (1, []), "two": (2, []), "parts": (1, ["accumulation=2"])}
     for name, (processes, more) in runs.items():
         settings = [*ALIKE, "batch_norm=frozen", *more]
-        assert run(train, "dhf1k", data, tmp_path / name, settings, processes=processes) == [0] * processes
+        assert run(train_smooth, "dhf1k", data, tmp_path / name, settings, processes=processes) == [0] * processes
     one = weights(tmp_path / "one")
     assert largest_difference(one, weights(tmp_path / "two")) < 1e-5
     assert largest_difference(one, weights(tmp_path / "parts")) < 1e-5
