@@ -2,8 +2,11 @@
 
 import json
 import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads do not take a busy machine's time
 
 import numpy as np
 import pytest

@@ -31,6 +31,7 @@ app = typer.Typer(
 
 def main(arguments: list[str] | None = None) -> None:
     """The ``diffsal`` command: run ``arguments`` (default: those of the process) and exit."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads: threads that wait do not spin
     try:
         app(args=arguments)
     except InputError as error:
