@@ -21,6 +21,8 @@ from diffsal.recipes import compact
 from diffsal.weights import save
 from tests.golden.fill import fill, noise
 
+ROOT = Path(__file__).parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])  # of the processes that tests start
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).parents[1].parent / "shared"
 

@@ -113,3 +113,34 @@ def train_on_a_full_disk(recipe: str, data: Path, out: Path, settings: list[str]
 
     RunFolder.save_checkpoint = save_checkpoint
     train(recipe, data, out, settings)
+
+
+def predict_stuck(video: Path, stuck: Path, fails: bool) -> None:
+    """As the command does it, with a network whose second call takes minutes (``stuck`` is then there).
+
+    Where it ``fails``, the writer does so meanwhile.
+    """
+    import time
+
+    import diffsal.weights
+    from diffsal.cli import main
+    from diffsal.writers import VideoWriter
+    from tests.standin import StandIn
+
+    class Stuck(StandIn):
+        def sample(self, *rest):
+            if len(self.calls) > 1:
+                stuck.touch()
+                time.sleep(300)
+            return super().sample(*rest)
+
+    def write(*_):
+        while not stuck.exists():
+            time.sleep(0.01)
+        raise RuntimeError("a bug")
+
+    if fails:
+        VideoWriter.write = write
+    diffsal.weights.load = lambda name: Stuck()
+    sys.argv = ["diffsal", "predict", str(video)]
+    main()

@@ -1,6 +1,7 @@
 """`diffsal predict` as a user runs it: what is written, what is refused, what is told."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from diffsal.media import open_source
 from diffsal.model import DiffSal
 from diffsal.recipes import compact
 from diffsal.weights import load, save
+from tests import processes
 from tests.movies import picture, tone, write_movie
 
 
@@ -175,6 +177,24 @@ def test_interrupt_leaves_no_half_written_file(weights, tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode not in (0, None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"], err
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
+def test_nothing_waits_for_a_call_that_takes_minutes(tmp_path, number):
+    """After an error that nobody foresaw, or a signal, while a thread is deep in the network."""
+    write_movie(tmp_path / "a.mp4", num_frames=30)
+    process = processes.start(processes.predict_stuck, tmp_path / "a.mp4", tmp_path / "stuck", number is None)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "stuck").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if number is not None:
+            os.kill(process.pid, number)
+        process.join(40)
+        assert process.exitcode == 1
+    finally:
+        process.kill()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "stuck"]
 
 
 def test_weights_that_cannot_be_used(tmp_path, weights):

@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from diffsal.data import store
 from diffsal.data.gaze import read_set, saliency_map
+from diffsal.data.gaze_samples import GazeSamples, Sample
+from diffsal.data.store import FrameStore
 from diffsal.engine import Engine, learning_rate_factor
 from diffsal.errors import InputError
+from diffsal.model import DiffSal
 from diffsal.recipes import compact, configure, train
+from diffsal.training import FrozenFrames
 from diffsal.weights import load
 
 TINY = ["height=64", "width=96", "batch_size=2", "still_steps=3", "window_steps=3", "checkpoint_steps=2",
@@ -85,6 +90,53 @@ def test_resumed_run_equals_one_that_never_stopped(root, whole, tmp_path, monkey
     part = train("compact", root, tmp_path / "part", [], resume=True, settings=TINY)
     a, b = (load(path).state_dict() for path in (whole, part))
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_frozen_features_do_not_depend_on_what_was_drawn_before_and_are_kept(root, tmp_path, monkeypatch):
+    model_config, config = configure(*compact(), TINY)
+    samples, model = GazeSamples(model_config, config, root, tmp_path), DiffSal(model_config)
+    clip = next(c for c in samples.videos if not c.is_picture)
+    one, other = Sample(clip, 10), Sample(clip, 14, mirrored=True)
+    (tmp_path / "one").mkdir()
+    alone = FrozenFrames(model, samples, tmp_path / "one", False).window(one)
+    frozen = FrozenFrames(model, samples, tmp_path, False)
+    frozen.window(other)
+    assert all(torch.equal(a, b) for a, b in zip(alone, frozen.window(one), strict=True))
+    picture = samples.picture(Sample(clip, 10))[None]
+    with torch.no_grad():
+        encoded = [x[0].half().float() for x in model.encode_frames(picture)]
+    slots = (8, 4, 4, 4)  # of the frame itself: brightness of 16, features of 8 (they begin at frame 2)
+    assert all(torch.equal(x[:, slot], y) for x, y, slot in zip(alone, encoded, slots, strict=True))
+
+    calls = []
+    monkeypatch.setattr(FrozenFrames, "_encode", lambda *a, f=FrozenFrames._encode: calls.append(a) or f(*a))
+    again = FrozenFrames(model, samples, tmp_path, False)
+    assert all(torch.equal(a, b) for a, b in zip(alone, again.window(one), strict=True))
+    assert len(calls) == 1  # which tells the sizes
+    changed = FrozenFrames(DiffSal(model_config), samples, tmp_path, False)  # other weights
+    assert not torch.equal(changed.window(one)[1], alone[1]) and len(calls) > 8
+
+
+def test_decoding_goes_on_where_it_was_stopped(root, tmp_path, monkeypatch):
+    clips = [*read_set(root, "hevc"), *read_set(root, "osie")]
+    whole = FrameStore(clips, tmp_path / "whole", 32, 48)
+    asked, stopped = [], tmp_path / "stopped"
+
+    def stop_at(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        FrameStore(clips, stopped, 32, 48, stop_at)
+    with (stopped / "frames.partial").open("ab") as frames, (stopped / "clips.partial").open("a") as journal:
+        frames.write(b"half a frame")
+        journal.write('{"name": "osie/10')
+    decode = store._frames
+    monkeypatch.setattr(store, "_frames", lambda clip: asked.append(clip.name) or decode(clip))
+    found = FrameStore(clips, stopped, 32, 48)
+    assert asked == [clip.name for clip in clips[2:]] and found.ranges == whole.ranges
+    assert np.array_equal(found.frames, whole.frames)
+    assert sorted(p.name for p in stopped.iterdir()) == ["frames.json", "frames.u8"]
 
 
 def test_log_holds_every_step_and_the_scores_of_real_sampling(whole):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import subprocess
@@ -183,7 +182,6 @@ def test_files_that_cannot_grow_are_told_and_removed(tmp_path, limit):
     write_movie(tmp_path / "a.mp4", num_frames=60, size=(96, 128), grain=80)
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path), str(limit)], capture_output=True, text=True, timeout=120,
-        cwd=os.getcwd(), env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     assert done.returncode == 1, done.stderr
     lines = done.stderr.strip().splitlines()
@@ -218,7 +216,6 @@ def test_interrupts_leave_no_half_written_file(tmp_path, gap_seconds):
     write_movie(tmp_path / "a.mp4", num_frames=600, size=(96, 128))
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     assert process.stdout.readline() == "ready\n"
     deadline = time.monotonic() + 60

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -30,10 +31,30 @@ app = typer.Typer(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The ``diffsal`` command: run ``arguments`` (default: those of the process) and exit."""
+    """The ``diffsal`` command: run ``arguments`` (default: those of the process) and exit.
+
+    The process then ends at once, whatever its threads are in the middle of: the network, a slow address.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads: threads that wait do not spin
+    if arguments is not None:
+        _run(arguments)
+    code: int | str | None = 1
     try:
-        app(args=arguments)
+        _run(None)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    if threading.active_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> NoReturn:
+    try:
+        sys.exit(app(args=arguments))
     except InputError as error:
         sys.exit(complain(str(error)))
     except OSError as error:  # a folder that cannot be read, a full disk: the system's own words
@@ -181,7 +202,7 @@ def _names(text: str) -> list[str]:
 
 def _score(run: Callable[[Callable[[int, int], None]], dict], what: str, out: Path) -> None:
     """Run an evaluation under a progress bar, show its table, tell its problems; exit code 1 where there are any."""
-    from diffsal.progress import watched
+    from diffsal.bars import watched
     from diffsal.score_table import show
 
     try:
@@ -231,8 +252,8 @@ def validate(
     """Check a download: counts, unreadable files, maps without fixations, sound missing or too short."""
     from rich.console import Console
 
+    from diffsal.bars import watched
     from diffsal.data import validation
-    from diffsal.progress import watched
 
     with watched(dataset, unit="clips/s") as show:
         report = validation.validate(dataset, data, split, partial=partial, full=full, on_clip=show)
@@ -259,9 +280,9 @@ def prepare(
     workers: Annotated[int | None, typer.Option(min=1, help="How many at a time; default: one per core.")] = None,
 ) -> None:
     """Make what the readers need: open archives, extract frames and sound, turn samples into fixations and maps."""
+    from diffsal.bars import watched
     from diffsal.data import maps, preparation
     from diffsal.data.samples import Recording
-    from diffsal.progress import watched
 
     try:
         place = tuple(float(v) for v in shown_at.split(",")) if shown_at else None

@@ -33,9 +33,9 @@ def explain(
         raise typer.BadParameter("--frame is one frame, --start and --end a span: give one of the two")
     if start is not None and end is not None and end <= start:
         raise typer.BadParameter(f"--end {end} is not after --start {start}")
+    from diffsal.bars import watched
     from diffsal.explain import write_explanation
     from diffsal.media import open_source
-    from diffsal.progress import watched
     from diffsal.render import default_outputs, expected_frames
     from diffsal.weights import load
 
@@ -79,10 +79,10 @@ def compare(
         raise typer.BadParameter("give each model's maps as --maps NAME=DIR")
     if len({name for name, *_ in pairs}) < len(pairs):
         raise typer.BadParameter("two models have the same name")
+    from diffsal.bars import watched
     from diffsal.compare import Humans, Maps, draw, measure
     from diffsal.media import open_source
     from diffsal.panels import write_figure
-    from diffsal.progress import watched
     from diffsal.render import default_outputs
 
     source = open_source(video)
@@ -120,7 +120,7 @@ def report(
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """One HTML page of scores: tables beside the literature, charts, the worst frames, the protocol in words."""
-    from diffsal.progress import watched
+    from diffsal.bars import watched
     from diffsal.report import write_report
 
     sizes = dict(_size(text) for text in size or [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ class DatabasePhase:
         return None, [stacked[0], *stacked], batch.mel, batch.heard  # the finest, first, is not looked at
 
     @torch.no_grad()
-    def validate(self, model: DiffSal) -> dict[str, Any]:
+    def validate(self, model: DiffSal, on_batch: Callable[[int, int], None]) -> dict[str, Any]:
         """Means of CC, SIM and NSS over the windows scored, at their ground truth's size, by Algorithm 2's sampling."""
         if not len(self.scored):
             return {}
@@ -192,7 +192,8 @@ class DatabasePhase:
         )
         rows: list[dict[str, float]] = []
         skipped: list[str] = []
-        for answers in loader:
+        for done, answers in enumerate(loader):
+            on_batch(done, len(loader))
             skipped += [answer for answer in answers if isinstance(answer, str)]
             samples = [answer for answer in answers if isinstance(answer, Sample)]
             if samples:

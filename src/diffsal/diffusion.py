@@ -41,15 +41,15 @@ class NoiseSchedule:
         return 1.0 if t == -1 else self.alphas_cumprod[t].item()
 
     def add_noise(
-        self, x_0: Float[Tensor, "b *shape"], noise: Float[Tensor, "b *shape"], t: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b *shape"]:
+        self, x_0: Float[Tensor, " b *shape"], noise: Float[Tensor, " b *shape"], t: Int[Tensor, " b"]
+    ) -> Float[Tensor, " b *shape"]:
         """S_t = √ᾱ_t S_0 + √(1 − ᾱ_t) ε, Algorithm 1, one timestep per sample."""
         alpha = self.alphas_cumprod.to(x_0.device)[t].view(-1, *[1] * (x_0.dim() - 1))
         return alpha.sqrt().to(x_0) * x_0 + (1 - alpha).sqrt().to(x_0) * noise
 
     def remove_noise(
-        self, x_t: Float[Tensor, "b *shape"], noise: Float[Tensor, "b *shape"], t: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b *shape"]:
+        self, x_t: Float[Tensor, " b *shape"], noise: Float[Tensor, " b *shape"], t: Int[Tensor, " b"]
+    ) -> Float[Tensor, " b *shape"]:
         """The S_0 that :meth:`add_noise` would have made S_t of, kept in [0, 1]."""
         alpha = self.alphas_cumprod.to(x_t.device)[t].view(-1, *[1] * (x_t.dim() - 1))
         return ((x_t - (1 - alpha).sqrt().to(x_t) * noise) / alpha.sqrt().to(x_t)).clamp(0, 1)

@@ -11,7 +11,7 @@ import copy
 import math
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,8 +71,11 @@ class Phase(Protocol):
         """One value per sample, (b,)."""
         ...
 
-    def validate(self, model: DiffSal) -> dict[str, Any]:
-        """Scores of real sampling on a fixed seed, the same in every process; ``CC`` in it decides which is best."""
+    def validate(self, model: DiffSal, on_part: Callable[[int, int], None]) -> dict[str, Any]:
+        """Scores of real sampling on a fixed seed, the same in every process; ``CC`` in it decides which is best.
+
+        ``on_part(done, total)`` is told how far it is.
+        """
         ...
 
     def state(self) -> dict[str, Any]:
@@ -139,12 +142,12 @@ class Engine:
             self.step += 1
             update_average(self.average, self.model, phase.ema_decay, self.step)
             meter.advance(self.step, phase, loss, optimiser.param_groups[0]["lr"])
-            done = self.step == end
-            if done or self.stopping or self.step % self.config.checkpoint_steps == 0:
+            validated = self.step == end or self.step % self.config.validation_steps == 0
+            if validated or self.stopping or self.step % self.config.checkpoint_steps == 0:
                 self.save(phase, optimiser)
             if self.stopping and self.step < meter.total:
                 return False
-            if done or self.step % self.config.validation_steps == 0:
+            if validated:
                 self.validate(phase, meter)
         return True
 
@@ -206,7 +209,8 @@ class Engine:
 
     def validate(self, phase: Phase, meter: Meter) -> None:
         """Score the average; the best so far is kept."""
-        scores = phase.validate(self.average)
+        with meter.watched("validation") as show:
+            scores = phase.validate(self.average, show)
         phase.train_mode(self.model)
         meter.scores(self.step, phase, scores)
         if self.shard.rank or not scores:

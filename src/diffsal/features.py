@@ -32,11 +32,8 @@ class FeatureCache:
 
     @classmethod
     def of(cls, root: Path, encoder: nn.Module, config: ModelConfig) -> FeatureCache:
-        digest = hashlib.sha256(repr((config.height, config.width, config.num_frames, config.preprocessing)).encode())
-        for name, value in sorted(encoder.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-        return cls(root / f"{config.video_encoder}-{digest.hexdigest()[:12]}")
+        settings = (config.height, config.width, config.num_frames, config.preprocessing)
+        return cls(root / f"{config.video_encoder}-{digest(encoder, settings)[:12]}")
 
     def path(self, clip: Clip, window: Window) -> Path:
         side = "m" if window.mirrored else ""
@@ -55,3 +52,12 @@ class FeatureCache:
         half = [scale.half() for scale in scales]
         save_tensors({f"scale{i}": x for i, x in enumerate(half)}, self.path(clip, window), {})
         return [x.float() for x in half]
+
+
+def digest(network: nn.Module, settings: tuple) -> str:
+    """SHA-256 of what features depend on: a network's weights, and ``settings``."""
+    found = hashlib.sha256(repr(settings).encode())
+    for name, value in sorted(network.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

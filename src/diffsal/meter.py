@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -44,6 +46,15 @@ class Meter:
         self.progress.stop()
         for writer in self.writers:
             writer.close()
+
+    @contextmanager
+    def watched(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """A second bar: the function that it gives takes the number done and the total."""
+        task = self.progress.add_task(name, total=None)
+        try:
+            yield lambda done, total: self.progress.update(task, completed=done, total=total)
+        finally:
+            self.progress.remove_task(task)
 
     def advance(self, step: int, phase: Any, loss: float, learning_rate: float) -> None:
         """One optimiser step is done; every ``log_steps`` of them their means are written."""

@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from diffsal.bars import bar, interruptible
 from diffsal.errors import InputError
 from diffsal.media import expand, open_source
 from diffsal.model import DiffSal
 from diffsal.render import Outputs, Rendered, outputs_for, render
 from diffsal.writers import partial_path
-
-CLEANING_SECONDS = 10.0  # after a Ctrl-C
-
-
-class Rate(ProgressColumn):
-    """Frames, or other things, per second so far."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} {self.unit}" if task.speed else f"– {self.unit}")
-
-
-def _bar(console: Console, unit: str = "fps") -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(unit), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-
-
-@contextmanager
-def watched(name: str, total: int | None = None, unit: str = "fps") -> Iterator[Callable[..., None]]:
-    """A progress bar on a terminal: the function that it gives takes the number done, and a new total if there is one.
-    """
-    with _bar(Console(stderr=True), unit) as progress, interruptible():
-        task = progress.add_task(name, total=total)
-        yield lambda done, total=total: progress.update(task, completed=done, total=total)
 
 
 def run_all(
@@ -63,7 +30,7 @@ def run_all(
             folder.mkdir(parents=True, exist_ok=True)
     _tell(problems)
     done = 0
-    with _bar(console) as progress, interruptible():
+    with bar(console) as progress, interruptible():
         for name in names:
             task = progress.add_task(name, total=None)
             try:
@@ -108,32 +75,6 @@ def _one(
         for path in outputs.files:
             partial_path(path).unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """The first Ctrl-C (or a polite kill) raises ``KeyboardInterrupt``; a second does not disturb the cleaning up.
-
-    One that comes later than the cleaning should take ends the process at once.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    first: list[float] = []
-
-    def answer(*_) -> None:
-        if not first:
-            first.append(time.monotonic())
-            raise KeyboardInterrupt
-        if time.monotonic() - first[0] > CLEANING_SECONDS:
-            os._exit(1)
-
-    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():  # once stopped, the process is on its way out
-            signal.signal(number, signal.SIG_IGN if first else handler)
 
 
 def _expanded(inputs: list[str]) -> tuple[list[str], list[str]]:

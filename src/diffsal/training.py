@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,14 @@ from accelerate import PartialState
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diffsal.bars import watched
 from diffsal.config import ModelConfig, TrainConfig
 from diffsal.data.gaze_samples import MIN_FIXATIONS, GazeSamples, Sample, key, normalise
 from diffsal.encoders.mobilenet import FRAME_STEP
 from diffsal.engine import Shard, learning_rate_factor
+from diffsal.errors import InputError
+from diffsal.features import digest
+from diffsal.files import write_whole
 from diffsal.losses import correlation, kl_divergence, similarity, squared_error
 from diffsal.metrics import cc, nss, sim
 from diffsal.model import DiffSal, Features
@@ -26,7 +30,6 @@ from diffsal.windows import window_indices
 
 VALIDATION_FRAME_STEP = 10
 SCORED_TOGETHER = 8
-CACHED_TOGETHER = 32
 
 
 @dataclass(eq=False)
@@ -76,37 +79,63 @@ class FrameDenoiser(nn.Module):
 class FrozenFrames:
     """Features of the store's frames by the frozen backbone, half precision, on disk: of every second frame of each
     clip, as it is and mirrored (strided convolutions of a mirrored picture are not mirrored features); brightness of
-    every frame."""
+    every frame.
 
-    @torch.no_grad()
+    They are computed when they are first asked for, each picture by itself: a call with others would change its last
+    bits. A resumed run finds what the one before computed, under the digest of the same weights.
+    """
+
     def __init__(self, model: DiffSal, samples: GazeSamples, folder: Path, autocast: bool) -> None:
-        self.samples, self.num_frames = samples, model.config.num_frames
-        store, device = samples.store, next(model.parameters()).device
+        self.model, self.samples, self.autocast = model, samples, autocast
+        self.num_frames, self.device = model.config.num_frames, next(model.parameters()).device
+        store, config = samples.store, model.config
         rows = [i for frames in store.ranges.values() for i in frames[::FRAME_STEP]]
         self.rows = {frame: row for row, frame in enumerate(rows)}
-        self.scales: list[np.ndarray] = []
-        pictures = (normalise(x, model.config)[None] for x in store.frames)
-        self.brightness = torch.cat([model.video_encoder.brightness(x).half() for x in pictures])
-        for first in range(0, len(rows), CACHED_TOGETHER):
-            images = [store.frames[i] for i in rows[first : first + CACHED_TOGETHER]]
-            for side in range(2):
-                views = torch.stack([normalise(x[:, ::-1] if side else x, model.config) for x in images]).to(device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                    scales = model.encode_frames(views)[1:]
-                if not self.scales:
-                    self.scales = [
-                        np.memmap(folder / f"scale{i}.f16", np.float16, "w+", shape=(2, len(rows), *x.shape[1:]))
-                        for i, x in enumerate(scales)
-                    ]
-                for stored, x in zip(self.scales, scales, strict=True):
-                    stored[side, first : first + len(x)] = x.float().cpu().numpy()
+        settings = (config.height, config.width, config.preprocessing, store.ranges, autocast)
+        known, found = folder / "features.sha256", digest(model.video_encoder.features, settings)
+        mode = "r+" if known.exists() and known.read_text() == found else "w+"
+        # Which are there: of rows as they are, of rows mirrored; of frames' brightness
+        self.filled = np.memmap(folder / "filled.u8", np.uint8, mode, shape=(2, len(rows)))
+        self.bright = np.memmap(folder / "bright.u8", np.uint8, mode, shape=len(store.frames))
+        brightness, *scales = self._encode(store.frames[0], False)
+        self.brightness = np.memmap(
+            folder / "brightness.f16", np.float16, mode, shape=(len(store.frames), *brightness.shape))
+        self.scales = [
+            np.memmap(folder / f"scale{i}.f16", np.float16, mode, shape=(2, len(rows), *x.shape))
+            for i, x in enumerate(scales)
+        ]
+        write_whole(known, found.encode())
+
+    @torch.no_grad()
+    def _encode(self, image: np.ndarray, mirrored: bool) -> list[np.ndarray]:
+        view = normalise(image[:, ::-1] if mirrored else image, self.model.config)[None].to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            return [x[0].float().cpu().numpy() for x in self.model.encode_frames(view)]
+
+    def _row(self, frame: int, mirrored: bool) -> int:
+        """Where the features of a frame of the store are."""
+        side, row = int(mirrored), self.rows[frame]
+        if not self.filled[side, row]:
+            scales = self._encode(self.samples.store.frames[frame], mirrored)[1:]
+            for stored, x in zip(self.scales, scales, strict=True):
+                stored[side, row] = x
+            self.filled[side, row] = 1
+        return row
+
+    def _brightness(self, frames: list[int]) -> Float[Tensor, "1 f _ _"]:
+        for frame in frames:
+            if not self.bright[frame]:
+                picture = normalise(self.samples.store.frames[frame], self.model.config)[None]
+                self.brightness[frame] = self.model.video_encoder.brightness(picture)[0].numpy()
+                self.bright[frame] = 1
+        return torch.from_numpy(self.brightness[frames].astype(np.float32)).transpose(0, 1)
 
     def window(self, sample: Sample) -> list[Float[Tensor, "_ f _ _"]]:
         """Each scale of the sample's window: brightness of all its frames, features of every second."""
         frames = self.samples.store.ranges[key(sample.clip)]
         window = window_indices(sample.index, len(frames), self.num_frames)
-        bright = self.brightness[[frames[i] for i in window]].float().transpose(0, 1)
-        rows = [self.rows[frames[i - i % FRAME_STEP]] for i in window[::FRAME_STEP]]
+        bright = self._brightness([frames[i] for i in window])
+        rows = [self._row(frames[i - i % FRAME_STEP], sample.mirrored) for i in window[::FRAME_STEP]]
         deep = [torch.from_numpy(stored[int(sample.mirrored), rows].astype(np.float32)) for stored in self.scales]
         return [bright.flip(-1) if sample.mirrored else bright, *(x.transpose(0, 1) for x in deep)]
 
@@ -216,12 +245,13 @@ class GazePhase:
         self.rng.bit_generator.state = json.loads(state["numpy_random"])
 
     @torch.no_grad()
-    def validate(self, model: DiffSal) -> dict[str, Any]:
+    def validate(self, model: DiffSal, on_clip: Callable[[int, int], None]) -> dict[str, Any]:
         """Mean CC, SIM and NSS per set over the held-out clips, at the network's size (a choice, not a claim), and
         ``CC``, the sets' mean."""
         scores: dict[str, list[list[float]]] = {}
         generator, denoiser = torch.Generator().manual_seed(0), FrameDenoiser(model)
-        for clip in self.samples.validation:
+        for done, clip in enumerate(self.samples.validation):
+            on_clip(done, len(self.samples.validation))
             count = len(self.samples.store.seconds[key(clip)])
             every = (Sample(clip, i) for i in range(0, count, VALIDATION_FRAME_STEP))
             scored = [s for s in every if len(self.samples.fixations(s)) >= MIN_FIXATIONS]
@@ -252,8 +282,11 @@ class GazePhase:
 
 def gaze_phases(model: ModelConfig, config: TrainConfig, data: Path, out: Path, shard: Shard) -> list[GazePhase]:
     """Stills, then windows, on the sets under ``data``; frames and features are kept in ``out/frames``."""
-    with PartialState().main_process_first():  # which decodes; the others find what it wrote
-        samples = GazeSamples(model, config, data, out / "frames")
+    try:  # the main process decodes; the others find what it wrote
+        with PartialState().main_process_first(), watched(f"decoding {data}", unit="clips/s") as show:
+            samples = GazeSamples(model, config, data, out / "frames", show)
+    except KeyboardInterrupt:
+        raise InputError(f"{data}: stopped while it was decoded; the same command goes on from there") from None
     rng = np.random.default_rng([config.seed, shard.rank] if shard.rank else config.seed)
     steps = {"stills": config.still_steps, "windows": config.window_steps}
     return [GazePhase(name, n, samples, config, shard, rng, out / "frames") for name, n in steps.items()]

@@ -66,7 +66,7 @@ class Weights:
 CATALOGUE = (
     Weights(
         "compact",
-        "MobileNetV2 and YAMNet, trained on the gaze pack: see MODEL_CARD.md",
+        "MobileNetV2 and YAMNet; trained on eye tracking of OSIE, EyeCrowd, HEVC and FIND (MODEL_CARD.md)",
         "compact.safetensors",
         licence="Apache-2.0",
         source="trained by `diffsal train compact`, from ImageNet (torchvision) and AudioSet (YAMNet) encoders",

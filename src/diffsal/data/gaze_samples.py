@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +51,13 @@ class Sample:
 class GazeSamples:
     """The sets of ``config`` under ``data``; their frames are decoded once, into ``folder``."""
 
-    def __init__(self, model: ModelConfig, config: TrainConfig, data: Path, folder: Path) -> None:
+    def __init__(
+        self, model: ModelConfig, config: TrainConfig, data: Path, folder: Path,
+        on_clip: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
         self.model, self.config = model, config
         clips = [clip for name in (*config.picture_sets, *config.video_sets) for clip in read_set(data, name)]
-        self.store = FrameStore(clips, folder, model.height, model.width)
+        self.store = FrameStore(clips, folder, model.height, model.width, on_clip)
         held_out = set(config.validation_scenes)
         self.validation = [c for c in clips if not c.is_picture and (c.name in held_out or c.scene in held_out)]
         self.videos = [c for c in clips if not c.is_picture and c not in self.validation]

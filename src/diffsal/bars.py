@@ -1,0 +1,67 @@
+"""A progress bar on a terminal, nothing elsewhere, and what Ctrl-C does meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+CLEANING_SECONDS = 10.0  # after a Ctrl-C
+
+
+class Rate(ProgressColumn):
+    """Frames, or other things, per second so far."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} {self.unit}" if task.speed else f"– {self.unit}")
+
+
+def bar(console: Console, unit: str = "fps") -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(unit), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+@contextmanager
+def watched(name: str, total: int | None = None, unit: str = "fps") -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal: the function that it gives takes the number done, and a new total if there is one.
+    """
+    with bar(Console(stderr=True), unit) as progress, interruptible():
+        task = progress.add_task(name, total=total)
+        yield lambda done, total=total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """The first Ctrl-C (or a polite kill) raises ``KeyboardInterrupt``; a second does not disturb the cleaning up.
+
+    One that comes later than the cleaning should take ends the process at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def answer(*_) -> None:
+        if not first:
+            first.append(time.monotonic())
+            raise KeyboardInterrupt
+        if time.monotonic() - first[0] > CLEANING_SECONDS:
+            os._exit(1)
+
+    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():  # once stopped, the process is on its way out
+            signal.signal(number, signal.SIG_IGN if first else handler)
