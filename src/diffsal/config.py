@@ -186,11 +186,14 @@ class RunConfig:
     checkpoint_steps: int = 500
     validation_steps: int = 500
     log_steps: int = 10
+    sampling_steps: int = 1  # of Algorithm 2, in validation
     seed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        for name in ("batch_size", "accumulation", "checkpoint_steps", "validation_steps", "log_steps"):
+        for name in (
+            "batch_size", "accumulation", "checkpoint_steps", "validation_steps", "log_steps", "sampling_steps",
+        ):
             _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, expected at least 1")
         for name in ("num_workers", "warm_up_steps", "weight_decay"):
             _check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected 0 or more")
@@ -230,13 +233,12 @@ class DatabaseConfig(RunConfig):
     gradient_checkpointing: bool = False  # encoders' activations computed again in the backward pass: less memory
     hold_out: int = 10  # every so many-th video of a set without a validation split is validated on; 0: none
     validation_windows: int = 128
-    sampling_steps: int = 1  # of Algorithm 2, in validation
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("databases", "frozen"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("epochs", "window_stride", "validation_windows", "sampling_steps"):
+        for name in ("epochs", "window_stride", "validation_windows"):
             _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, expected at least 1")
         _check(self.fold in (1, 2, 3), f"fold is {self.fold}, expected 1, 2 or 3")
         for part in self.frozen:

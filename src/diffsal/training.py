@@ -168,7 +168,7 @@ class GazePhase:
         frozen = len(backbone) if self.name == "windows" else self.config.frozen_blocks
         for index, block in enumerate(backbone):
             block.requires_grad_(index >= frozen)
-        if self.name == "windows":
+        if self.name == "windows" and self.frozen is None:  # else another run with this backbone has made them
             folder = self.folder if self.shard.rank == 0 else self.folder / f"process{self.shard.rank}"
             folder.mkdir(parents=True, exist_ok=True)
             self.train_mode(model)
@@ -270,7 +270,7 @@ class GazePhase:
         height, width = self.model_config.height, self.model_config.width
         features = denoiser.features(self.frames(samples), self.hear(samples, None))
         noise = torch.randn(len(samples), 1, height, width, generator=generator)
-        x_0 = denoiser.model.sample(features, noise.to(self.shard.device)).cpu()
+        x_0 = denoiser.model.sample(features, noise.to(self.shard.device), self.config.sampling_steps).cpu()
         target = torch.stack([self.samples.target(s) for s in samples])
         points = torch.zeros_like(x_0, dtype=torch.bool)
         for i, sample in enumerate(samples):

@@ -1,0 +1,380 @@
+r"""What each part of the compact network is worth: parts left out or exchanged, equal budget, two seeds.
+
+    python benchmarks/ablations.py train GAZE OUT --init mobilenet_v2_imagenet.safetensors \
+        --init yamnet_audioset.safetensors
+    python benchmarks/ablations.py report OUT
+
+``train`` runs what ``OUT/results.jsonl`` does not hold yet, one line per finished run, so that it can be stopped and
+started again. The backbone is ImageNet's and rests, so one set of its features serves every run; all else learns from
+scratch. ``report`` prints the tables of docs/ablations.md and draws docs/ablations.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from diffsal.charts import COLOURS, padded, short, ticks
+from diffsal.data.gaze import saliency_map
+from diffsal.data.gaze_samples import MIN_FIXATIONS, GazeSamples, Sample, key
+from diffsal.encoders import VIDEO_ENCODERS
+from diffsal.encoders.mobilenet import MobileNetV2
+from diffsal.engine import Engine, accelerator_of, shard_of
+from diffsal.errors import InputError
+from diffsal.initialisation import initialise
+from diffsal.metrics import cc
+from diffsal.model import DiffSal, Features
+from diffsal.panels import write_figure
+from diffsal.recipes import compact, configure
+from diffsal.runs import RunFolder, environment, git_revision
+from diffsal.training import VALIDATION_FRAME_STEP, FrameDenoiser, FrozenFrames, GazePhase
+
+# What all runs share. Stills, where the backbone learns, are left out: one epoch of them costs more than all of this.
+BUDGET = ("height=128", "width=224", "still_steps=0", "window_learning_rate=1e-3", "warm_up_steps=20",
+          "validation_steps=100000", "checkpoint_steps=100000")
+SQUARED_ERROR = ("kl_weight=0", "cc_weight=0", "sim_weight=0")
+PAPER = (*SQUARED_ERROR, "last_timestep_share=0")  # Algorithm 1: squared error, timesteps drawn uniformly
+GRID = (1, 2, 4, 8)
+SAMPLES, SPREAD_FRAME_STEP = 4, 30
+PICTURE = Path(__file__).parents[1] / "docs" / "ablations.png"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A training with ``settings`` as `diffsal train compact` takes them, scored at each of ``sampling_steps``."""
+
+    name: str
+    settings: tuple[str, ...] = ()
+    sampling_steps: tuple[int, ...] = (1,)
+    eight_slots: bool = False
+    spread: bool = False  # among samples, against the people
+
+
+VARIANTS = (
+    Variant("baseline", sampling_steps=GRID, spread=True),
+    Variant("without sound", ("audio_encoder=none",)),
+    Variant("3 stages", ("modulation_stages=3",)),
+    Variant("2 stages", ("modulation_stages=2",)),
+    Variant("1 stage", ("modulation_stages=1",)),
+    Variant("the map directly", ("predicts=map",)),
+    Variant("noise's slot not fused", ("fused_slots=1",)),
+    Variant("squared error alone", SQUARED_ERROR),
+    Variant("Algorithm 1, x0", PAPER, GRID, spread=True),
+    Variant("Algorithm 1, noise", (*PAPER, "predicts=noise"), GRID),
+    Variant("eight + noise: nine fused", eight_slots=True),
+    Variant("eight + noise: five fused", ("fused_slots=5",), eight_slots=True),
+)
+
+
+class EightSlots(MobileNetV2):
+    """The backbone's every second frame as a slot of its own, unmixed: as many as the paper's encoders give."""
+
+    slots = (1, 8, 8, 8)
+
+    def mix(self, frames: list[Tensor]) -> list[Tensor]:
+        """Each scale's frames projected to its width; the finest scale, which nothing looks at, as it is."""
+        projected = []
+        for mix, x in zip(self.mixes, frames[1:], strict=True):
+            y = mix.project(x.transpose(1, 2).flatten(0, 1))
+            projected.append(y.unflatten(0, (len(x), -1)).transpose(1, 2))
+        return [frames[0], *projected]
+
+
+def network_of(config, init: list[Path]) -> DiffSal:
+    model = DiffSal(config)
+    for path in init:
+        try:
+            initialise(model, path)
+        except InputError:
+            if config.audio_encoder is not None:  # else the audio encoder's weights, for which there is no place
+                raise
+    return model
+
+
+class Runs:
+    """What the runs of one folder share: frames, features, and the lines of those that are done."""
+
+    def __init__(self, data: Path, out: Path, init: list[Path], steps: int) -> None:
+        self.data, self.out, self.init, self.steps = data, out, init, steps
+        self.frozen: FrozenFrames | None = None
+        out.mkdir(parents=True, exist_ok=True)
+        self.results = out / "results.jsonl"
+
+    def is_done(self, variant: Variant, seed: int) -> bool:
+        wanted = (variant.name, seed, self.steps)
+        return any((row["name"], row["seed"], row["steps"]) == wanted for row in read(self.results))
+
+    def run(self, variant: Variant, seed: int) -> None:
+        began = time.process_time(), time.perf_counter()
+        settings = [*BUDGET, f"window_steps={self.steps}", f"seed={seed}", *variant.settings]
+        model_config, config = configure(*compact(), settings)
+        accelerator = accelerator_of(config)
+        shard = shard_of(config, accelerator)
+        torch.manual_seed(seed)
+        model = network_of(model_config, self.init).to(shard.device)
+        samples = GazeSamples(model_config, config, self.data, self.out / "frames")
+        rng = np.random.default_rng(seed)
+        phase = GazePhase("windows", config.window_steps, samples, config, shard, rng, self.out / "frames")
+        phase.frozen = self.frozen
+        folder = RunFolder(self.out / "run")
+        folder.open({"recipe": "compact", "model": asdict(model_config), "train": asdict(config)},
+                    environment(str(shard.device), 1), resume=False)
+        average = Engine(config, model, folder, accelerator).fit([phase])
+        if average is None:
+            raise SystemExit("stopped: what is done is kept")
+        self.frozen = phase.frozen
+        trained = time.process_time()
+        scores = {steps: self.validate(phase, average, steps) for steps in variant.sampling_steps}
+        line = {
+            "name": variant.name, "seed": seed, "steps": self.steps, "settings": settings[len(BUDGET):],
+            "parameters": sum(p.numel() for n, p in model.named_parameters() if ".features." not in n
+                              and not n.startswith("audio_encoder.")),
+            "loss": last_loss(self.out / "run"), "scores": scores,
+            "spread": [spread(phase, average, steps) for steps in (1, 4)] if variant.spread else [],
+            "training_seconds": round(trained - began[0], 1), "seconds": round(time.process_time() - began[0], 1),
+            "clock_seconds": round(time.perf_counter() - began[1], 1), "git": git_revision(),
+        }
+        with self.results.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        shutil.rmtree(self.out / "run")
+        print(f"{variant.name}, seed {seed}: {scores}, {line['seconds']} s", flush=True)
+
+    @staticmethod
+    def validate(phase: GazePhase, model: DiffSal, steps: int) -> dict:
+        phase.config = replace(phase.config, sampling_steps=steps)
+        return phase.validate(model)
+
+
+def last_loss(folder: Path) -> float:
+    lines = [row for row in read(folder / "log.jsonl") if "loss" in row]
+    return round(float(np.mean([row["loss"] for row in lines[-5:]])), 4)
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+# --- samples against people ---------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def spread(phase: GazePhase, model: DiffSal, steps: int) -> dict[str, float]:
+    """How much samples of one frame differ, and how much the people do, over every third frame that validation scores.
+
+    Standard deviations are means over pixels, over the mean map's; "halves" are two halves of the observers, "again" is
+    the same observers drawn again with replacement.
+    """
+    denoiser, generator, rng = FrameDenoiser(model), torch.Generator().manual_seed(0), np.random.default_rng(0)
+    size = (phase.model_config.height, phase.model_config.width)
+    rows: list[dict[str, float]] = []
+    for clip in phase.samples.validation:
+        count = len(phase.samples.store.seconds[key(clip)])
+        frames = [Sample(clip, i) for i in range(0, count, max(SPREAD_FRAME_STEP, VALIDATION_FRAME_STEP))]
+        frames = [s for s in frames if len(phase.samples.fixations(s)) >= MIN_FIXATIONS]
+        for sample in frames:
+            features = denoiser.features(phase.frames([sample]), phase.hear([sample], None))
+            video = [x.repeat(SAMPLES, 1, 1, 1, 1) for x in features.video]
+            audio = features.audio.repeat(SAMPLES, 1, 1, 1, 1) if features.audio is not None else None
+            noise = torch.randn(SAMPLES, 1, *size, generator=generator)
+            maps = model.sample(Features(video, audio), noise, steps)
+            target = phase.samples.target(sample)[None].expand_as(maps)
+            people = phase.samples.fixations(sample)
+            aspect = phase.samples.store.aspects[key(clip)]
+            halves, again = people_maps(people, size, aspect, rng)
+            rows.append({
+                "std": variation(maps), "cc": pairs_cc(maps),
+                "cc_one": cc(maps, target).mean().item(), "cc_mean": cc(maps.mean(0), target[0]).item(),
+                "people_std": variation(again), "people_cc": pairs_cc(again), "halves_cc": pairs_cc(halves),
+            })
+    means = {name: round(float(np.nanmean([row[name] for row in rows])), 4) for name in rows[0]}
+    return {"sampling_steps": steps, "frames": len(rows), **means}
+
+
+def variation(maps: Tensor) -> float:
+    return (maps.std(0).mean() / maps.mean()).item()
+
+
+def pairs_cc(maps: Tensor) -> float:
+    pairs = list(itertools.combinations(range(len(maps)), 2))
+    return float(np.mean([cc(maps[i], maps[j]).item() for i, j in pairs]))
+
+
+def people_maps(rows: np.ndarray, size: tuple[int, int], aspect: float, rng: np.random.Generator):
+    """Maps of two random halves of the observers, and of ``SAMPLES`` draws of all of them with replacement."""
+    observers = rng.permutation(np.unique(rows[:, 0]))
+    draw: Callable = lambda chosen: torch.from_numpy(saliency_map(  # noqa: E731
+        np.concatenate([rows[rows[:, 0] == o] for o in chosen]), *size, aspect))[None]
+    half = len(observers) // 2
+    halves = torch.stack([draw(observers[:half]), draw(observers[half:])])
+    return halves, torch.stack([draw(rng.choice(observers, len(observers))) for _ in range(SAMPLES)])
+
+
+# --- tables and picture -------------------------------------------------------------------------------------------
+
+SETS = ("find", "hevc")
+SCALE, FONT_POINTS, ROW = 2, 15, 30  # the picture is drawn twice as large and made smaller, for smooth edges
+NAMES, PANEL, GAP, TOP, FOOT = 215, 430, 70, 40, 62  # pixels: the rows' names, a panel, between panels, above, below
+
+
+def by_variant(rows: list[dict]) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = defaultdict(list)
+    for row in sorted(rows, key=lambda r: r["seed"]):
+        found[row["name"]].append(row)
+    return {v.name: found[v.name] for v in VARIANTS if v.name in found}
+
+
+def score(row: dict, set_name: str | None, metric: str = "CC", steps: int = 1) -> float:
+    """Of one set, or the sets' mean."""
+    scores = row["scores"][str(steps)]
+    return float(np.mean([scores[s][metric] for s in ((set_name,) if set_name else SETS)]))
+
+
+def both(values: list[float], places: int = 3) -> str:
+    """The mean, and each seed's value."""
+    one = [f"{v:.{places}f}".replace("0.", ".", 1) for v in (float(np.mean(values)), *values)]
+    return f"{one[0]} ({', '.join(one[1:])})"
+
+
+def print_tables(found: dict[str, list[dict]]) -> None:
+    print("| | learned, k | FIND 021: CC | SIM | NSS | HEVC (5): CC | SIM | NSS | CC against the baseline's |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, rows in found.items():
+        cells = [both([score(r, s, m) for r in rows], 2 if m == "NSS" else 3) for s in SETS
+                 for m in ("CC", "SIM", "NSS")]
+        gains = [score(a, None) - score(b, None) for a, b in zip(rows, found["baseline"], strict=False)]
+        gain = ", ".join(f"{g:+.3f}" for g in gains) if name != "baseline" else "–"
+        print(f"| {name} | {rows[0]['parameters'] / 1000:.0f} | {' | '.join(cells)} | {gain} |")
+    print(f"\n| DDIM steps: CC, FIND 021 and HEVC | {' | '.join(map(str, GRID))} |")
+    print("|---|" + "---|" * len(GRID))
+    for name, rows in found.items():
+        if len(rows[0]["scores"]) > 1:
+            for s in SETS:
+                cells = [both([score(r, s, "CC", steps) for r in rows]) for steps in GRID]
+                print(f"| {name}, {s.upper()} | {' | '.join(cells)} |")
+    print("\n| | steps | std / mean: samples | people | CC among: samples | people drawn again | halves of the people "
+          "| CC with people: one sample | mean of four |")
+    print("|---" * 9 + "|")
+    for name, rows in found.items():
+        for together in zip(*(r["spread"] for r in rows), strict=True):
+            cells = [both([s[k] for s in together]) for k in
+                     ("std", "people_std", "cc", "people_cc", "halves_cc", "cc_one", "cc_mean")]
+            print(f"| {name} | {together[0]['sampling_steps']} | {' | '.join(cells)} |")
+    spent = [r for rows in found.values() for r in rows]
+    cpu, clock = (sum(r[k] for r in spent) for k in ("seconds", "clock_seconds"))
+    frames = next((s["frames"] for r in spent for s in r["spread"]), 0)
+    print(f"\n{len(spent)} runs of {spent[0]['steps']} steps, {cpu:.0f} s of processor time, {clock:.0f} by the clock; "
+          f"the last table: {frames} frames")
+
+
+class Chart:
+    """Dots on white, in the colours of the report's charts, on a picture that is made smaller at the end."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.image = Image.new("RGB", (width * SCALE, height * SCALE), "white")
+        self.draw, self.font = ImageDraw.Draw(self.image), ImageFont.load_default(FONT_POINTS * SCALE)
+
+    def line(self, *points: tuple[float, float], colour: str = "#ddd", width: float = 1) -> None:
+        self.draw.line([(x * SCALE, y * SCALE) for x, y in points], colour, round(width * SCALE))
+
+    def words(self, x: float, y: float, text: str, anchor: str = "lm", colour: str = "#111") -> None:
+        self.draw.text((x * SCALE, y * SCALE), text, colour, self.font, anchor)
+
+    def mark(self, x: float, y: float, series: int, size: float = 5) -> None:
+        """A circle, a square, a diamond: told apart without colour."""
+        x, y, r = x * SCALE, y * SCALE, size * SCALE
+        if series == 0:
+            self.draw.ellipse((x - r, y - r, x + r, y + r), COLOURS[0])
+        elif series == 1:
+            self.draw.rectangle((x - r * 0.9, y - r * 0.9, x + r * 0.9, y + r * 0.9), COLOURS[1])
+        else:
+            self.draw.polygon(((x, y - r * 1.2), (x + r * 1.2, y), (x, y + r * 1.2), (x - r * 1.2, y)), COLOURS[2])
+
+    def write(self, path: Path) -> None:
+        smaller = self.image.resize((self.image.width // SCALE, self.image.height // SCALE), Image.Resampling.LANCZOS)
+        write_figure(path, np.asarray(smaller))
+
+
+def draw(found: dict[str, list[dict]], path: Path) -> None:
+    """CC of every run by set; beside it CC over the sampling steps."""
+    bottom = TOP + ROW * len(found)
+    chart = Chart(NAMES + PANEL + GAP + PANEL + GAP, bottom + FOOT)
+    low, high = padded([score(r, s) for rows in found.values() for r in rows for s in SETS])
+    place: Callable = lambda v: NAMES + (v - low) / (high - low) * PANEL  # noqa: E731
+    for value in ticks(low, high):
+        chart.line((place(value), TOP), (place(value), bottom))
+        chart.words(place(value), bottom + 12, short(value), "mm")
+    for i, s in enumerate(SETS):
+        mean = place(np.mean([score(r, s) for r in found["baseline"]]))
+        chart.line((mean, TOP), (mean, bottom), colour=COLOURS[i])
+    for row, (name, rows) in enumerate(found.items()):
+        y = TOP + ROW * (row + 0.5)
+        chart.words(NAMES - 12, y, name, "rm")
+        for (i, s), (k, r) in itertools.product(enumerate(SETS), enumerate(rows)):
+            chart.mark(place(score(r, s)), y + 4 * (2 * k - 1), i)
+    chart.words(NAMES, TOP - 22, "CC by part, one sampling step, each mark one run; lines: the baseline")
+    for i, s in enumerate(("FIND 021", "HEVC, mean of five")):
+        chart.mark(NAMES + 8 + 130 * i, bottom + 40, i)
+        chart.words(NAMES + 20 + 130 * i, bottom + 40, s)
+    draw_steps(chart, {n: r for n, r in found.items() if len(r[0]["scores"]) > 1}, NAMES + PANEL + GAP, bottom)
+    chart.write(path)
+
+
+def draw_steps(chart: Chart, found: dict[str, list[dict]], left: float, bottom: float) -> None:
+    low, high = padded([score(r, None, "CC", n) for rows in found.values() for r in rows for n in GRID])
+    y_of: Callable = lambda v: bottom - (v - low) / (high - low) * (bottom - TOP)  # noqa: E731
+    x_of: Callable = lambda i: left + 30 + i * (PANEL - 60) / (len(GRID) - 1)  # noqa: E731
+    for value in ticks(low, high):
+        chart.line((left, y_of(value)), (left + PANEL, y_of(value)))
+        chart.words(left - 8, y_of(value), short(value), "rm")
+    for i, steps in enumerate(GRID):
+        chart.words(x_of(i), bottom + 12, str(steps), "mm")
+    for series, (name, rows) in enumerate(found.items()):
+        means = [np.mean([score(r, None, "CC", n) for r in rows]) for n in GRID]
+        chart.line(*((x_of(i), y_of(v)) for i, v in enumerate(means)), colour=COLOURS[series], width=2)
+        for r, (i, n) in itertools.product(rows, enumerate(GRID)):
+            chart.mark(x_of(i), y_of(score(r, None, "CC", n)), series)
+        chart.mark(left + 8 + 130 * series + 20 * (series > 1), bottom + 40, series)
+        chart.words(left + 20 + 130 * series + 20 * (series > 1), bottom + 40, name)
+    chart.words(left, TOP - 22, "CC (mean of the sets) by sampling steps; lines: mean of two seeds")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train")
+    train.add_argument("data", type=Path)
+    train.add_argument("out", type=Path)
+    train.add_argument("--init", type=Path, action="append", default=[])
+    train.add_argument("--steps", type=int, default=100)
+    train.add_argument("--seeds", type=int, default=2)
+    train.add_argument("--threads", type=int, default=1)
+    train.add_argument("--only", nargs="+", help="names of variants")
+    commands.add_parser("report").add_argument("out", type=Path)
+    options = parser.parse_args()
+    if options.command == "report":
+        found = by_variant(read(options.out / "results.jsonl"))
+        print_tables(found)
+        return draw(found, PICTURE)
+    torch.set_num_threads(options.threads)
+    runs = Runs(options.data, options.out, options.init, options.steps)
+    for seed, variant in itertools.product(range(options.seeds), VARIANTS):
+        if (not options.only or variant.name in options.only) and not runs.is_done(variant, seed):
+            with patch.dict(VIDEO_ENCODERS, {"mobilenet_v2": EightSlots} if variant.eight_slots else {}):
+                runs.run(variant, seed)
+
+
+if __name__ == "__main__":
+    main()
