@@ -148,6 +148,19 @@ def test_log_holds_every_step_and_the_scores_of_real_sampling(whole):
     assert best["CC"] == best["hevc"]["CC"]
 
 
+def test_validation_samples_in_as_many_steps_as_asked(root, tmp_path, monkeypatch):
+    calls, denoise = [], DiffSal.denoise
+
+    def counted(model, x_t, t, features):
+        calls.append(int(t[0]))
+        return denoise(model, x_t, t, features)
+
+    monkeypatch.setattr(DiffSal, "denoise", counted)
+    settings = [*TINY, "still_steps=0", "window_steps=1", "sampling_steps=2", "audio_encoder=none"]
+    train("compact", root, tmp_path / "run", [], settings=settings)
+    assert calls == [999, 499]
+
+
 def test_a_finished_run_is_not_overwritten(root, tmp_path):
     train("compact", root, tmp_path / "run", [], settings=[*TINY, "still_steps=1", "window_steps=0"])
     with pytest.raises(InputError, match="--resume"):
