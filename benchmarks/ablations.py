@@ -12,6 +12,7 @@ scratch. ``report`` prints the tables of docs/ablations.md and draws docs/ablati
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
 import shutil
@@ -28,6 +29,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffsal.charts import COLOURS, padded, short, ticks
+from diffsal.config import ModelConfig, TrainConfig
 from diffsal.data.gaze import saliency_map
 from diffsal.data.gaze_samples import MIN_FIXATIONS, GazeSamples, Sample, key
 from diffsal.encoders import VIDEO_ENCODERS
@@ -93,7 +95,7 @@ class EightSlots(MobileNetV2):
         return [frames[0], *projected]
 
 
-def network_of(config, init: list[Path]) -> DiffSal:
+def network_of(config: ModelConfig, init: list[Path]) -> DiffSal:
     model = DiffSal(config)
     for path in init:
         try:
@@ -109,6 +111,7 @@ class Runs:
 
     def __init__(self, data: Path, out: Path, init: list[Path], steps: int) -> None:
         self.data, self.out, self.init, self.steps = data, out, init, steps
+        self.samples: GazeSamples | None = None
         self.frozen: FrozenFrames | None = None
         out.mkdir(parents=True, exist_ok=True)
         self.results = out / "results.jsonl"
@@ -116,6 +119,14 @@ class Runs:
     def is_done(self, variant: Variant, seed: int) -> bool:
         wanted = (variant.name, seed, self.steps)
         return any((row["name"], row["seed"], row["steps"]) == wanted for row in read(self.results))
+
+    def samples_of(self, model_config: ModelConfig, config: TrainConfig) -> GazeSamples:
+        """Read once; each run hears them as its own network does."""
+        if self.samples is None:
+            self.samples = GazeSamples(model_config, config, self.data, self.out / "frames")
+        samples = copy.copy(self.samples)
+        samples.model, samples.config, samples.mels = model_config, config, {}
+        return samples
 
     def run(self, variant: Variant, seed: int) -> None:
         began = time.process_time(), time.perf_counter()
@@ -125,7 +136,7 @@ class Runs:
         shard = shard_of(config, accelerator)
         torch.manual_seed(seed)
         model = network_of(model_config, self.init).to(shard.device)
-        samples = GazeSamples(model_config, config, self.data, self.out / "frames")
+        samples = self.samples_of(model_config, config)
         rng = np.random.default_rng(seed)
         phase = GazePhase("windows", config.window_steps, samples, config, shard, rng, self.out / "frames")
         phase.frozen = self.frozen
@@ -358,7 +369,7 @@ def main() -> None:
     train.add_argument("data", type=Path)
     train.add_argument("out", type=Path)
     train.add_argument("--init", type=Path, action="append", default=[])
-    train.add_argument("--steps", type=int, default=100)
+    train.add_argument("--steps", type=int, default=80)
     train.add_argument("--seeds", type=int, default=2)
     train.add_argument("--threads", type=int, default=1)
     train.add_argument("--only", nargs="+", help="names of variants")
@@ -370,7 +381,8 @@ def main() -> None:
         return draw(found, PICTURE)
     torch.set_num_threads(options.threads)
     runs = Runs(options.data, options.out, options.init, options.steps)
-    for seed, variant in itertools.product(range(options.seeds), VARIANTS):
+    pairs = itertools.product(range(options.seeds), VARIANTS)
+    for seed, variant in sorted(pairs, key=lambda pair: pair[1].eight_slots):  # the dearest come last
         if (not options.only or variant.name in options.only) and not runs.is_done(variant, seed):
             with patch.dict(VIDEO_ENCODERS, {"mobilenet_v2": EightSlots} if variant.eight_slots else {}):
                 runs.run(variant, seed)
