@@ -57,7 +57,8 @@ def main() -> None:
             cast = [x if x is None else x.bfloat16() for x in (video, mel, noise)]
             measure("bfloat16", low, *cast, options.repeats)
         if options.try_int8:
-            names = {n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not n.endswith(".qkv")}
+            names = {n for n, m in model.named_modules() if isinstance(m, nn.Linear)
+                     and n.startswith(("video_encoder.", "unet.stages.")) and not n.endswith(".qkv")}
             config = dict.fromkeys(names, torch.ao.quantization.default_dynamic_qconfig)  # Q, K, V read their weights
             int8 = torch.ao.quantization.quantize_dynamic(model, config)
             found = measure("dynamic int8 of the linear layers", int8, video, mel, noise, options.repeats)
