@@ -162,7 +162,9 @@ def test_a_full_disk_leaves_no_half_written_file(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr("diffsal.writers.os.replace", full)
     code, _, err = run("a.mp4", "--npz", "a.npz")
-    assert code == 1 and "No space left on device" in err
+    assert code == 1
+    assert err == ("diffsal: a.mp4 → a.saliency.mp4, a.npz: No space left on device; make room there, or write "
+                   "elsewhere\n")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
 
@@ -214,6 +216,15 @@ def test_weights_that_cannot_be_used(tmp_path, weights):
     (tmp_path / "other.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
     with pytest.raises(InputError, match=r"adapters\.0|is \[|expects"):
         load(tmp_path / "other.safetensors")
+
+
+def test_a_file_in_a_closed_folder(monkeypatch):
+    def closed(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("diffsal.media.Path.exists", closed)
+    with pytest.raises(InputError, match=r"a\.mp4: cannot be read \(Permission denied\); check its permissions"):
+        open_source("a.mp4")
 
 
 def test_url_and_camera_names_are_not_files():

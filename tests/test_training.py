@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from diffsal.data import store
-from diffsal.data.gaze import read_set, saliency_map
+from diffsal.data.gaze import read, read_set, saliency_map
 from diffsal.data.gaze_samples import GazeSamples, Sample
 from diffsal.data.store import FrameStore
 from diffsal.engine import Engine, learning_rate_factor
@@ -179,6 +179,8 @@ def test_settings_are_typed_and_unknown_ones_get_the_nearest_name():
 
 
 def test_missing_columns_and_sets_are_named(root, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere: no such folder, or no videos/SET"):
+        read(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no set 'diem'"):
         read_set(root, "diem")
     (tmp_path / "videos/mine").mkdir(parents=True)

@@ -61,7 +61,7 @@ def _unpickle(path: Path) -> Any:
         raise
     except Exception as error:  # a damaged file fails in torch's reader in as many ways as there are bytes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: cut short or damaged ({reason}); fetch it again") from None
+        raise InputError(f"{path}: no checkpoint, or cut short or damaged ({reason}); fetch it again") from None
 
 
 def state_of(checkpoint: Any, path: Path) -> dict[str, Tensor]:

@@ -205,7 +205,11 @@ def open_source(source: str | Path | int) -> Source:
     if name.startswith(("http://", "https://")):
         return _probe(Source(name, name))
     path = Path(source)
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # in a folder that is closed to us
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    if not there:
         raise InputError(f"{path}: no such file or folder; check the name")
     if path.is_dir():
         pictures = numbered_pictures(path)

@@ -75,6 +75,8 @@ def _one(
         for path in outputs.files:
             partial_path(path).unlink(missing_ok=True)
         raise
+    except OSError as error:
+        raise InputError(_line(error, name, outputs)) from None
 
 
 def _expanded(inputs: list[str]) -> tuple[list[str], list[str]]:
@@ -89,12 +91,15 @@ def _expanded(inputs: list[str]) -> tuple[list[str], list[str]]:
     return names, problems
 
 
-def _line(error: InputError | OSError, name: str) -> str:
-    """The error in one line: which file, what is wrong, what to do."""
+def _line(error: InputError | OSError, name: str, outputs: Outputs | None = None) -> str:
+    """The error in one line: which file, what is wrong, what to do. A file that grows goes by its final name."""
     if isinstance(error, InputError):
         return str(error)
-    where = f"{name} → {error.filename}" if error.filename else name
-    full = "; make room there, or write elsewhere with -o" if error.errno == errno.ENOSPC else ""
+    wanted = [*outputs.files, *([outputs.maps] if outputs.maps else [])] if outputs else []
+    final = {str(partial_path(path).absolute()): path for path in wanted}
+    at = final.get(str(error.filename), error.filename) or ", ".join(map(str, wanted))
+    where = f"{name} → {at}" if at else name
+    full = "; make room there, or write elsewhere" if error.errno == errno.ENOSPC else ""
     return f"{where}: {error.strerror or error}{full}"
 
 

@@ -30,7 +30,8 @@ def show(document: dict, console: Console | None = None) -> None:
 
 def _table(found: dict, document: dict) -> Table:
     metrics = document["protocol"]["metrics"]
-    table = Table(title=f"{found['name']}: {found['videos']} clips, {found['frames']['scored']} frames",
+    clips = found["videos"]
+    table = Table(title=f"{found['name']}: {clips} clip{'s' * (clips != 1)}, {found['frames']['scored']} frames",
                   title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1),
                   collapse_padding=True, pad_edge=False)
     table.add_column("")

@@ -111,9 +111,11 @@ class GazeTruth:
 def read(root: Path, split: str = "all", fold: int | None = None, sigma: float = SIGMA_FRACTION) -> list[Clip]:
     """The clips and pictures of set ``split``, or of all sets; ``fold`` is not used. A clip's ``split`` is its set."""
     names = set_names(root)
+    if not names:
+        raise InputError(f"{root}: no such folder, or no videos/SET and images/SET in it: see docs/databases.md, gaze")
     if split != "all" and split not in names:
         raise InputError(f"{root}: no set {split!r}: expected a folder {root / 'videos' / split} or "
-                         f"{root / 'images' / split}; there are {', '.join(names) or 'none'}")
+                         f"{root / 'images' / split}; there are {', '.join(names)}")
     return [clip for name in names if split in ("all", name) for clip in _clips(root, name, sigma)]
 
 
