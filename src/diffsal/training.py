@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from diffsal.bars import watched
 from diffsal.config import ModelConfig, TrainConfig
+from diffsal.data.gaze import GazeClip
 from diffsal.data.gaze_samples import MIN_FIXATIONS, GazeSamples, Sample, key, normalise
 from diffsal.encoders.mobilenet import FRAME_STEP
 from diffsal.engine import Shard, learning_rate_factor
@@ -245,18 +246,19 @@ class GazePhase:
         self.rng.bit_generator.state = json.loads(state["numpy_random"])
 
     @torch.no_grad()
-    def validate(self, model: DiffSal, on_clip: Callable[[int, int], None]) -> dict[str, Any]:
+    def validate(self, model: DiffSal, on_part: Callable[[int, int], None]) -> dict[str, Any]:
         """Mean CC, SIM and NSS per set over the held-out clips, at the network's size (a choice, not a claim), and
         ``CC``, the sets' mean."""
         scores: dict[str, list[list[float]]] = {}
         generator, denoiser = torch.Generator().manual_seed(0), FrameDenoiser(model)
-        for done, clip in enumerate(self.samples.validation):
-            on_clip(done, len(self.samples.validation))
-            count = len(self.samples.store.seconds[key(clip)])
-            every = (Sample(clip, i) for i in range(0, count, VALIDATION_FRAME_STEP))
-            scored = [s for s in every if len(self.samples.fixations(s)) >= MIN_FIXATIONS]
-            parts = (scored[i : i + SCORED_TOGETHER] for i in range(0, len(scored), SCORED_TOGETHER))
-            rows = [self.score(denoiser, part, generator) for part in parts]
+        scored = [(clip, self.scored(clip)) for clip in self.samples.validation]
+        done, total = 0, sum(len(samples) for _, samples in scored)
+        for clip, samples in scored:
+            rows = []
+            for i in range(0, len(samples), SCORED_TOGETHER):
+                rows.append(self.score(denoiser, samples[i : i + SCORED_TOGETHER], generator))
+                done += len(rows[-1])
+                on_part(done, total)
             if rows:
                 scores.setdefault(clip.set_name, []).append(np.concatenate(rows).mean(0).tolist())
         means = {
@@ -264,6 +266,12 @@ class GazePhase:
             for name, clips in scores.items()
         }
         return {**means, "CC": float(np.mean([row["CC"] for row in means.values()]))} if means else {}
+
+    def scored(self, clip: GazeClip) -> list[Sample]:
+        """Every tenth frame of a clip, where somebody looks."""
+        count = len(self.samples.store.seconds[key(clip)])
+        every = (Sample(clip, i) for i in range(0, count, VALIDATION_FRAME_STEP))
+        return [sample for sample in every if len(self.samples.fixations(sample)) >= MIN_FIXATIONS]
 
     def score(self, denoiser: FrameDenoiser, samples: list[Sample], generator: torch.Generator) -> np.ndarray:
         """(n, 3): CC, SIM and NSS of each sample's sampled map."""
