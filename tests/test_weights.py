@@ -203,4 +203,4 @@ def test_the_bundled_network_is_the_recipe_it_names():
     found = load("compact")
     assert entry_of("compact").bundled
     model, config = RECIPES["compact"]()
-    assert found.config == replace(model, sharpness=config.sharpness)
+    assert found.config == replace(model, sharpness=config.sharpness, motion_prior=config.motion_prior)

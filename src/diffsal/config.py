@@ -77,6 +77,7 @@ class ModelConfig:
     output_width: int = 96  # channels before the last 1x1 convolution
     sharpness: float = 1.0  # exponent of the map: above 1, narrower peaks on a darker ground
     centre_prior: bool = False  # a learned map of where people look whatever they see, added before the sigmoid
+    motion_prior: float = 0.0  # what moves in a picture that is otherwise still: its weight in the map's logarithm
     map_stride: int = 2  # the stages are summed at this stride of the input (the paper: 112x192)
     heads: int = 2
     mlp_ratio: float = 2.0
@@ -112,6 +113,9 @@ class ModelConfig:
             _check(w % self.heads == 0, f"stage width {w} is not a multiple of heads = {self.heads}")
         _check(self.map_stride in (1, 2, 4, 8), f"map_stride is {self.map_stride}, expected 1, 2, 4 or 8")
         _check(0 <= self.dropout < 1 and 0 <= self.drop_path < 1, "dropout and drop_path must lie in [0, 1)")
+        by_frame = self.video_encoder in ("mobilenet_v2", "efficientnet_lite0")
+        _check(self.motion_prior == 0 or (by_frame and self.predicts != "noise"),
+               "motion_prior needs an encoder of single frames (mobilenet_v2, efficientnet_lite0) that predicts maps")
         _check(self.sharpness > 0, f"sharpness is {self.sharpness}, expected more than 0")
         _check(self.attention_scale in ("head", "width"), f"attention_scale is {self.attention_scale!r}")
         _check(self.interaction_softmax in ("picture", "row"), f"interaction_softmax is {self.interaction_softmax!r}")
@@ -281,6 +285,7 @@ class TrainConfig(RunConfig):
     cc_weight: float = 1.0
     sim_weight: float = 0.5  # on windows only
     sharpness: float = 1.2  # ModelConfig's, given to the finished network: chosen on the held-out clips
+    motion_prior: float = 0.75  # likewise
     target_noise: float = 0.01
     last_timestep_share: float = 0.7
     mute_share: float = 0.25  # of the windows with sound, trained without it

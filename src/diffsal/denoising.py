@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Denoiser(nn.Module):
         features = self.model.condition(scales, mel)
         if features.audio is None or self.model.config.audio_key != "add":
             return features
-        return Features(features.video, features.audio * heard.view(-1, 1, 1, 1, 1).to(features.audio))
+        return replace(features, audio=features.audio * heard.view(-1, 1, 1, 1, 1).to(features.audio))
 
     def encode(self, frames: UInt8[Tensor, "b f h w 3"]) -> list[Tensor]:
         """The video encoder's scales, fine to coarse; the finest is not looked at."""

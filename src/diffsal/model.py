@@ -21,10 +21,12 @@ class Features:
     """What conditions the denoising of a window: computed once, used at every step.
 
     ``video``: (b, width, slots, h, w) at strides 32, 16 and 8. ``audio``: (b, a, slots, h, w), or None without sound.
+    ``motion``: what moves alone, where there is a motion prior.
     """
 
     video: list[Float[Tensor, "b _ s _ _"]]
     audio: Float[Tensor, "b a s2 h2 w2"] | None
+    motion: Float[Tensor, "b 1 h3 w3"] | None = None
     stages: list[Float[Tensor, "b _ s _ _"]] | None = None  # of the video's slots, where no noise reaches them
 
 
@@ -87,11 +89,15 @@ class DiffSal(nn.Module):
         return self.condition(self.video_encoder.mix(frames), mel)
 
     def condition(self, scales: list[Tensor], mel: Float[Tensor, "b 1 n m k"] | None) -> Features:
-        """f_v and f_a from the video encoder's scales, fine to coarse (the finest is not looked at), and the sound."""
+        """f_v and f_a from the video encoder's scales, fine to coarse, and the sound.
+
+        The finest scale is not looked at, but for the motion prior.
+        """
         video = [adapt(x) for adapt, x in zip(self.adapters, scales[:0:-1], strict=False)]
         if mel is not None and self.audio_encoder is None:
             raise ValueError("this network was built without sound (audio_encoder=None): pass mel=None")
-        return Features(video, self.audio_encoder(mel) if mel is not None else self.silence(len(video[0])))
+        audio = self.audio_encoder(mel) if mel is not None else self.silence(len(video[0]))
+        return Features(video, audio, scales[0][:, :, 0] if self.config.motion_prior else None)
 
     def silence(self, b: int) -> Float[Tensor, "b a 1 1 1"] | None:
         """f_a without sound: zeros where sound is added to K's input, nothing where it would replace it."""
@@ -113,7 +119,7 @@ class DiffSal(nn.Module):
         self._check_size(x_t, "x_t", (self.config.height, self.config.width))
         if self.config.predicts == "map":
             x_t, t = torch.zeros_like(x_t), torch.zeros_like(t)
-        return self.unet(x_t, t, features.video, features.audio, features.stages)
+        return self.unet(x_t, t, features.video, features.audio, features.motion, features.stages)
 
     def sample(
         self, features: Features, noise: Float[Tensor, "b 1 h w"], steps: int = 1, spacing: Spacing = "linspace"

@@ -129,16 +129,16 @@ def train(
     path = out / f"{recipe}.safetensors"
     if average is not None and accelerator.is_main_process:
         if isinstance(train_config, TrainConfig):
-            average = sharpened(average, train_config.sharpness)
+            average = finished(average, train_config)
         save(average, path, {"diffsal.recipe": recipe}, half=isinstance(train_config, TrainConfig))
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return path if average is not None else None
 
 
-def sharpened(model: DiffSal, sharpness: float) -> DiffSal:
-    """The same weights under another exponent of the map."""
-    other = DiffSal(replace(model.config, sharpness=sharpness))
+def finished(model: DiffSal, config: TrainConfig) -> DiffSal:
+    """The same weights with what is set after training: the exponent of the map, and the motion prior."""
+    other = DiffSal(replace(model.config, sharpness=config.sharpness, motion_prior=config.motion_prior))
     other.load_state_dict(model.state_dict())
     return other
 

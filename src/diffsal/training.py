@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class FrameDenoiser(nn.Module):
         if audio is not None and heard:
             with torch.no_grad():
                 audio[heard] = model.audio_encoder(torch.stack([mels[i] for i in heard])).to(audio)
-        return Features(features.video, audio)
+        return replace(features, audio=audio)
 
 
 class FrozenFrames:

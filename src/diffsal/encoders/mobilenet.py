@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from diffsal.config import TARGET_FRAME
 
 FRAME_STEP = 2  # frames from one mixed slot to the next
-MOTION_WIDTH = 24  # channels of the finest scale: motion alone
+MOTION_WIDTH = 24  # channels of what the learned filters find in the brightness
+NOISE_CHANGE = 0.01  # of brightness from frame to frame, in the input's units: what noise alone makes
+STILL_BELOW = 0.9  # mean energy of a picture's motion from which on everything moves, and nothing by itself
 # expansion, channels, blocks, stride of the first (Sandler et al., table 2)
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 TAPS = (6, 13, 17)  # blocks whose outputs are the scales at strides 8, 16, 32
@@ -125,13 +127,26 @@ class TemporalMix(nn.Module):
         return here + self.combine(mixed)
 
 
+def moving_alone(brightness: Float[Tensor, "b f h w"]) -> Float[Tensor, "b 1 h w"]:
+    """What moves in a picture that is otherwise still: the motion's energy, times what the picture's mean leaves of 1.
+
+    Energy: the logarithm of the window's mean change from frame to frame, smoothed, over what noise makes; 0 where
+    nothing moves. Where the camera moves or much goes on, the mean is high and motion says little.
+    """
+    change = (brightness[:, 1:] - brightness[:, :-1]).abs().mean(dim=1, keepdim=True)
+    for _ in range(2):
+        change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False)
+    energy = torch.log1p(change / NOISE_CHANGE)
+    return energy * (1 - energy.mean(dim=(2, 3), keepdim=True) / STILL_BELOW).clamp(min=0)
+
+
 class MobileNetV2(nn.Module):
-    """(b, 3, t, h, w) → scales at strides 4 (motion), 8, 16, 32, one slot each, fine to coarse.
+    """(b, 3, t, h, w) → scales at strides 4 (what moves alone), 8, 16, 32, one slot each, fine to coarse.
 
     The backbone's batch statistics stay ImageNet's, in training too: batches are small here.
     """
 
-    channels = (MOTION_WIDTH, 32, 64, 96)
+    channels = (1, 32, 64, 96)
     slots = (1, 1, 1, 1)
     taps = TAPS
 
@@ -183,7 +198,7 @@ class MobileNetV2(nn.Module):
         done = self.projects_frames
         fine = self.mixes[0](frames[1], self.motion_down(motion), done)
         rest = [mix(x, None, done) for mix, x in zip(self.mixes[1:], frames[2:], strict=True)]
-        return [x[:, :, None] for x in (motion, fine, *rest)]
+        return [x[:, :, None] for x in (moving_alone(brightness), fine, *rest)]
 
     def forward(self, video: Float[Tensor, "b 3 f h w"]) -> list[Float[Tensor, "b _ 1 _ _"]]:
         b = len(video)
