@@ -42,7 +42,7 @@ from diffsal.model import DiffSal, Features
 from diffsal.panels import write_figure
 from diffsal.recipes import compact, configure
 from diffsal.runs import RunFolder, environment, git_revision
-from diffsal.training import VALIDATION_FRAME_STEP, FrameDenoiser, FrozenFrames, GazePhase
+from diffsal.training import VALIDATION_FRAME_STEP, FrameDenoiser, GazePhase
 
 # What all runs share. Stills, where the backbone learns, are left out: one epoch of them costs more than all of this.
 BUDGET = ("height=128", "width=224", "still_steps=0", "window_learning_rate=1e-3", "warm_up_steps=20",
@@ -107,12 +107,11 @@ def network_of(config: ModelConfig, init: list[Path]) -> DiffSal:
 
 
 class Runs:
-    """What the runs of one folder share: frames, features, and the lines of those that are done."""
+    """What the runs of one folder share: clips, frames, features (on disk), and the lines of those that are done."""
 
     def __init__(self, data: Path, out: Path, init: list[Path], steps: int) -> None:
         self.data, self.out, self.init, self.steps = data, out, init, steps
         self.samples: GazeSamples | None = None
-        self.frozen: FrozenFrames | None = None
         out.mkdir(parents=True, exist_ok=True)
         self.results = out / "results.jsonl"
 
@@ -139,14 +138,12 @@ class Runs:
         samples = self.samples_of(model_config, config)
         rng = np.random.default_rng(seed)
         phase = GazePhase("windows", config.window_steps, samples, config, shard, rng, self.out / "frames")
-        phase.frozen = self.frozen
         folder = RunFolder(self.out / "run")
         folder.open({"recipe": "compact", "model": asdict(model_config), "train": asdict(config)},
                     environment(str(shard.device), 1), resume=False)
         average = Engine(config, model, folder, accelerator).fit([phase])
         if average is None:
             raise SystemExit("stopped: what is done is kept")
-        self.frozen = phase.frozen
         trained = time.process_time()
         scores = {steps: self.validate(phase, average, steps) for steps in variant.sampling_steps}
         line = {

@@ -169,7 +169,7 @@ class GazePhase:
         frozen = len(backbone) if self.name == "windows" else self.config.frozen_blocks
         for index, block in enumerate(backbone):
             block.requires_grad_(index >= frozen)
-        if self.name == "windows" and self.frozen is None:  # else another run with this backbone has made them
+        if self.name == "windows":
             folder = self.folder if self.shard.rank == 0 else self.folder / f"process{self.shard.rank}"
             folder.mkdir(parents=True, exist_ok=True)
             self.train_mode(model)
