@@ -103,7 +103,7 @@ def test_variations_train_everything_that_should_learn(data, settings):
 
 def test_a_direct_prediction_ignores_noise_and_timestep_and_sampling_a_noise_target_gives_a_map(data):
     frames = torch.randint(0, 255, (1, 8, 64, 64, 3), dtype=torch.uint8)
-    maps = {}
+    maps, starts = {}, {}
     for predicts in ("map", "noise"):
         model, _ = configure(*RECIPES["dhf1k"](), [*SHORT, f"predicts={predicts}"])
         network = Denoiser(DiffSal(model).eval())
@@ -111,6 +111,8 @@ def test_a_direct_prediction_ignores_noise_and_timestep_and_sampling_a_noise_tar
             features = network.features(frames, None, None, torch.zeros(1, dtype=torch.bool))
             noises = torch.randn(2, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
             maps[predicts] = [network.model.sample(features, noise, steps=4) for noise in noises]
+            starts[predicts] = network.model.predict(noises[0], torch.tensor([500]), features).mean().item()
+    assert abs(starts["noise"]) < 1 and starts["map"] < 0.2  # noise has no mean; maps are mostly dark
     assert torch.equal(*maps["map"]) and not torch.equal(*maps["noise"])
     assert all(m.min() >= 0 and m.max() <= 1 for pair in maps.values() for m in pair)
 

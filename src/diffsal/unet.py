@@ -100,7 +100,8 @@ class Fusion(nn.Module):
             nn.BatchNorm2d(config.output_width), nn.ReLU(),
         )
         self.predict = nn.Conv2d(config.output_width, 1, 1)
-        nn.init.constant_(self.predict.bias, -3.0)  # maps are mostly dark: start near their mean, not at 0.5
+        if config.predicts != "noise":
+            nn.init.constant_(self.predict.bias, -3.0)  # maps are mostly dark: start near their mean, not at 0.5
         self.prior = None
         if config.centre_prior:  # one value for each position of the coarsest scale
             self.prior = nn.Parameter(torch.zeros(1, 1, config.height // 32, config.width // 32))
