@@ -251,9 +251,9 @@ def score(row: dict, set_name: str | None, metric: str = "CC", steps: int = 1) -
 
 
 def both(values: list[float], places: int = 3) -> str:
-    """The mean, and each seed's value."""
+    """The mean and, where there are several, each seed's value."""
     one = [f"{v:.{places}f}".replace("0.", ".", 1) for v in (float(np.mean(values)), *values)]
-    return f"{one[0]} ({', '.join(one[1:])})"
+    return f"{one[0]} ({', '.join(one[1:])})" if len(values) > 1 else one[0]
 
 
 def print_tables(found: dict[str, list[dict]]) -> None:
