@@ -144,7 +144,8 @@ def read_set(root: Path, set_name: str) -> list[GazeClip]:
         return [read_clip(path, tables / f"{path.stem}.csv") for path in sorted(videos.glob("*.mp4"))]
     if pictures.is_dir():
         return _read_pictures(root, set_name, pictures)
-    raise InputError(f"{root}: no set {set_name!r}: expected a folder {videos} or {pictures}")
+    raise InputError(f"{root}: no set {set_name!r}: expected a folder {videos} or {pictures}; there are "
+                     f"{', '.join(set_names(root)) or 'none'}: to train on these, picture_sets=… video_sets=…")
 
 
 def read_clip(path: Path, table: Path) -> GazeClip:
