@@ -149,7 +149,8 @@ class VideoWriter:
             self.container.close()
         except (av.FFmpegError, OSError):  # a full disk, told already: only the half-written file is left to remove
             self.sound = None
-        self.partial.unlink(missing_ok=True)
+        finally:
+            self.partial.unlink(missing_ok=True)
 
 
 class PictureWriter:
