@@ -356,7 +356,7 @@ def draw_steps(chart: Chart, found: dict[str, list[dict]], left: float, bottom: 
             chart.mark(x_of(i), y_of(score(r, None, "CC", n)), series)
         chart.mark(left + 8 + 130 * series + 20 * (series > 1), bottom + 40, series)
         chart.words(left + 20 + 130 * series + 20 * (series > 1), bottom + 40, name)
-    chart.words(left, TOP - 22, "CC (mean of the sets) by sampling steps; lines: mean of two seeds")
+    chart.words(left, TOP - 22, "CC (mean of the sets) by sampling steps; lines: mean of the seeds")
 
 
 def main() -> None:
