@@ -77,7 +77,10 @@ def train_smooth(recipe: str, data: Path, out: Path, settings: list[str]) -> Non
 
 
 def train_and_die(recipe: str, data: Path, out: Path, settings: list[str], step: int, writing: bool) -> None:
-    """:func:`train` with ``--resume``, killed after ``step`` steps or while it writes the checkpoint after them."""
+    """:func:`train` with ``--resume``, killed after ``step`` steps or while it writes the checkpoint after them.
+
+    Its workers' process numbers are then in ``TOLD``.
+    """
     from diffsal.engine import Engine
     from diffsal.runs import RunFolder
 
@@ -86,6 +89,7 @@ def train_and_die(recipe: str, data: Path, out: Path, settings: list[str], step:
     def train_step(engine, *rest):
         loss = step_once(engine, *rest)
         if engine.step + 1 == step and not writing:
+            print(*(child.pid for child in multiprocessing.active_children()), file=sys.stderr)
             os.kill(os.getpid(), 9)
         return loss
 

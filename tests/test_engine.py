@@ -34,6 +34,17 @@ def log(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
+def gone(process: int) -> bool:
+    """Whether the process ends within a minute."""
+    for _ in range(600):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     return max((a[name].double() - b[name].double()).abs().max().item() for name in a)
 
@@ -48,7 +59,10 @@ def whole(data, tmp_path_factory) -> Path:
 
 def test_killed_at_any_point_and_resumed_is_bit_for_bit_the_run_that_never_stopped(data, whole, tmp_path):
     for step, writing in ((1, False), (4, True), (5, False)):
-        assert run(train_and_die, "dhf1k", data, tmp_path, ["num_workers=1"], step, writing) == [-9]
+        told = tmp_path / f"told{step}"
+        assert run(train_and_die, "dhf1k", data, tmp_path, ["num_workers=1"], step, writing, told=told) == [-9]
+    for worker in (tmp_path / "told1").read_text().split():
+        assert gone(int(worker)), "a worker outlived the training that was killed"
     assert run(train, "dhf1k", data, tmp_path, ["num_workers=1"], True) == [0]
     a, b = weights(whole), weights(tmp_path)
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

@@ -22,6 +22,7 @@ import numpy as np
 
 from diffsal import scores
 from diffsal.data.clip import Clip
+from diffsal.data.workers import end_with_parent
 from diffsal.errors import InputError
 from diffsal.files import write_whole
 from diffsal.ground_truth import GroundTruth, halves_of_pack
@@ -154,23 +155,14 @@ def _scored(job: Job, units: list, missing: list[int], workers: int) -> Iterator
 
 def _begin(job: Job, threads: int) -> None:
     import signal
-    import threading
 
     import torch
 
     global _job
     _job = job
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     torch.set_num_threads(threads)
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed cannot end us: without it, a worker would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _score_unit(unit: tuple[Clip, ...]) -> list[ClipScores]:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from diffsal.audio import MelTrack, Sound
 from diffsal.config import DatabaseConfig, ModelConfig
 from diffsal.data.clip import Clip
+from diffsal.data.workers import end_with_parent
 from diffsal.diffusion import NoiseSchedule
 from diffsal.errors import InputError
 from diffsal.windows import window_indices
@@ -329,5 +330,6 @@ def quieten(worker: int) -> None:
     """A worker ends when its training process does, not by a signal to the whole group; and computes on one thread."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -1,7 +1,8 @@
-"""The same work on many items, several at a time."""
+"""The same work on many items, several at a time; and what a worker process does when its parent is gone."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def end_with_parent() -> None:
+    """This worker process ends when its parent does: one that was killed cannot end it, and it would wait for ever."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def in_parallel(
