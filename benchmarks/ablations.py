@@ -31,7 +31,7 @@ from torch import Tensor
 from diffsal.charts import COLOURS, padded, short, ticks
 from diffsal.config import ModelConfig, TrainConfig
 from diffsal.data.gaze import saliency_map
-from diffsal.data.gaze_samples import MIN_FIXATIONS, GazeSamples, Sample, key
+from diffsal.data.gaze_samples import GazeSamples, key
 from diffsal.encoders import VIDEO_ENCODERS
 from diffsal.encoders.mobilenet import MobileNetV2
 from diffsal.engine import Engine, accelerator_of, shard_of
@@ -42,7 +42,7 @@ from diffsal.model import DiffSal, Features
 from diffsal.panels import write_figure
 from diffsal.recipes import compact, configure
 from diffsal.runs import RunFolder, environment, git_revision
-from diffsal.training import VALIDATION_FRAME_STEP, FrameDenoiser, GazePhase
+from diffsal.training import FrameDenoiser, GazePhase
 
 # What all runs share. Stills, where the backbone learns, are left out: one epoch of them costs more than all of this.
 BUDGET = ("height=128", "width=224", "still_steps=0", "window_learning_rate=1e-3", "warm_up_steps=20",
@@ -163,7 +163,7 @@ class Runs:
     @staticmethod
     def validate(phase: GazePhase, model: DiffSal, steps: int) -> dict:
         phase.config = replace(phase.config, sampling_steps=steps)
-        return phase.validate(model)
+        return phase.validate(model, lambda done, total: None)
 
 
 def last_loss(folder: Path) -> float:
@@ -189,10 +189,7 @@ def spread(phase: GazePhase, model: DiffSal, steps: int) -> dict[str, float]:
     size = (phase.model_config.height, phase.model_config.width)
     rows: list[dict[str, float]] = []
     for clip in phase.samples.validation:
-        count = len(phase.samples.store.seconds[key(clip)])
-        frames = [Sample(clip, i) for i in range(0, count, max(SPREAD_FRAME_STEP, VALIDATION_FRAME_STEP))]
-        frames = [s for s in frames if len(phase.samples.fixations(s)) >= MIN_FIXATIONS]
-        for sample in frames:
+        for sample in (s for s in phase.scored(clip) if s.index % SPREAD_FRAME_STEP == 0):
             features = denoiser.features(phase.frames([sample]), phase.hear([sample], None))
             video = [x.repeat(SAMPLES, 1, 1, 1, 1) for x in features.video]
             audio = features.audio.repeat(SAMPLES, 1, 1, 1, 1) if features.audio is not None else None
