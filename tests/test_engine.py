@@ -61,8 +61,8 @@ def test_killed_at_any_point_and_resumed_is_bit_for_bit_the_run_that_never_stopp
     for step, writing in ((1, False), (4, True), (5, False)):
         told = tmp_path / f"told{step}"
         assert run(train_and_die, "dhf1k", data, tmp_path, ["num_workers=1"], step, writing, told=told) == [-9]
-    for worker in (tmp_path / "told1").read_text().split():
-        assert gone(int(worker)), "a worker outlived the training that was killed"
+    (worker,) = (tmp_path / "told1").read_text().split()
+    assert gone(int(worker)), "a worker outlived the training that was killed"
     assert run(train, "dhf1k", data, tmp_path, ["num_workers=1"], True) == [0]
     a, b = weights(whole), weights(tmp_path)
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
