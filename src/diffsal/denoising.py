@@ -180,7 +180,7 @@ class DatabasePhase:
         return None, [stacked[0], *stacked], batch.mel, batch.heard  # the finest, first, is not looked at
 
     @torch.no_grad()
-    def validate(self, model: DiffSal, on_batch: Callable[[int, int], None]) -> dict[str, Any]:
+    def validate(self, model: DiffSal, on_part: Callable[[int, int], None]) -> dict[str, Any]:
         """Means of CC, SIM and NSS over the windows scored, at their ground truth's size, by Algorithm 2's sampling."""
         if not len(self.scored):
             return {}
@@ -194,7 +194,7 @@ class DatabasePhase:
         rows: list[dict[str, float]] = []
         skipped: list[str] = []
         for done, answers in enumerate(loader):
-            on_batch(done, len(loader))
+            on_part(done, len(loader))
             skipped += [answer for answer in answers if isinstance(answer, str)]
             samples = [answer for answer in answers if isinstance(answer, Sample)]
             if samples:

@@ -21,7 +21,7 @@ class Features:
     """What conditions the denoising of a window: computed once, used at every step.
 
     ``video``: (b, width, slots, h, w) at strides 32, 16 and 8. ``audio``: (b, a, slots, h, w), or None without sound.
-    ``motion``: what moves alone, where there is a motion prior.
+    ``motion``: the share of the map that the motion prior leaves at each place, in (0, 1]; None without one.
     """
 
     video: list[Float[Tensor, "b _ s _ _"]]
@@ -97,7 +97,11 @@ class DiffSal(nn.Module):
         if mel is not None and self.audio_encoder is None:
             raise ValueError("this network was built without sound (audio_encoder=None): pass mel=None")
         audio = self.audio_encoder(mel) if mel is not None else self.silence(len(video[0]))
-        return Features(video, audio, scales[0][:, :, 0] if self.config.motion_prior else None)
+        return Features(video, audio, self.motion_share(scales[0][:, :, 0]) if self.config.motion_prior else None)
+
+    def motion_share(self, moving: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """The motion prior: 1 at what moves most, so that the map stays within [0, 1]."""
+        return (self.config.motion_prior * (moving - moving.amax(dim=(2, 3), keepdim=True))).exp()
 
     def silence(self, b: int) -> Float[Tensor, "b a 1 1 1"] | None:
         """f_a without sound: zeros where sound is added to K's input, nothing where it would replace it."""

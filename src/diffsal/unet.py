@@ -139,7 +139,6 @@ class SaliencyUNet(nn.Module):
         )
         self.fusion = Fusion(config, num_slots + 1)
         self.is_map, self.sharpness = config.predicts != "noise", config.sharpness
-        self.motion_prior = config.motion_prior
         self.keeps_video_apart = False  # whether sampling computes once what no noise reaches
 
     def forward(
@@ -153,16 +152,15 @@ class SaliencyUNet(nn.Module):
     ) -> Float[Tensor, "b 1 h w"]:
         """S_pred = g(S_t, t, f_a, f_v), or ε without the sigmoid. ``video``: features at strides 32, 16, 8.
 
-        ``motion``: what the motion prior is made of. ``known``: the stages of the video's slots
+        ``motion``: by what the map is multiplied, the motion prior. ``known``: the stages of the video's slots
         (:meth:`video_stages`), where they are computed already.
         """
         stages = self.modulate(x_t, t, video, audio)[0] if known is None else self._with_noise(known, x_t, t)
         y = self.fusion(stages)
         if self.is_map:
             y = y.sigmoid() if self.sharpness == 1 else y.sigmoid() ** self.sharpness
-        if motion is not None:  # as shares of what moves most, so that the map stays within [0, 1]
-            share = (self.motion_prior * (motion - motion.amax(dim=(2, 3), keepdim=True))).exp()
-            y = y * F.interpolate(share, size=y.shape[-2:], mode="bilinear")
+        if motion is not None:
+            y = y * F.interpolate(motion, size=y.shape[-2:], mode="bilinear")
         return F.interpolate(y, size=x_t.shape[-2:], mode="bilinear")
 
     def modulate(

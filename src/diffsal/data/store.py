@@ -11,6 +11,7 @@ import numpy as np
 
 from diffsal.data.gaze import GazeClip
 from diffsal.errors import InputError
+from diffsal.files import write_whole
 
 
 class FrameStore:
@@ -31,9 +32,7 @@ class FrameStore:
         index = json.loads(index_path.read_text()) if index_path.exists() else None
         if index is None or index["names"] != names or index["size"] != [height, width]:
             index = _decode_all(clips, names, frames_path, height, width, on_clip)
-            partial = index_path.with_suffix(".partial")
-            partial.write_text(json.dumps(index))
-            partial.replace(index_path)
+            write_whole(index_path, json.dumps(index).encode())
         ends = np.cumsum(index["counts"])
         self.ranges = {n: range(int(e) - c, int(e)) for n, c, e in zip(names, index["counts"], ends, strict=True)}
         self.seconds = dict(zip(names, map(np.array, index["seconds"]), strict=True))
