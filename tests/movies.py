@@ -54,8 +54,11 @@ def write_movie(
     layout: str = "mono",
     sound_codec: str = "aac",
     format: str | None = None,
+    images: np.ndarray | None = None,
 ) -> Path:
     """A video of ``num_frames`` at ``frame_rate``, or at the times ``seconds``; ``size`` is (height, width).
+
+    ``images`` (num_frames, height, width, 3) are what it shows instead of :func:`picture`.
 
     ``sound`` (n,) goes into every channel of ``layout`` from ``sound_start`` seconds on; ``flash`` is the white frame.
     """
@@ -69,7 +72,8 @@ def write_movie(
             video.codec_context.sample_aspect_ratio = aspect
         audio = container.add_stream(sound_codec, rate=sound_rate, layout=layout) if sound is not None else None
         for index, when in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(picture(index, *size, index == flash, grain), format="rgb24")
+            image = picture(index, *size, index == flash, grain) if images is None else images[index]
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = round(when / tick), tick
             container.mux(video.encode(frame))
         container.mux(video.encode(None))

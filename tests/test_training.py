@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from diffsal.data.store import FrameStore
 from diffsal.engine import Engine, learning_rate_factor
 from diffsal.errors import InputError
 from diffsal.model import DiffSal
-from diffsal.recipes import compact, configure, train
+from diffsal.recipes import compact, configure, finished, train
 from diffsal.training import FrozenFrames
 from diffsal.weights import load
 
@@ -165,6 +166,21 @@ def test_a_finished_run_is_not_overwritten(root, tmp_path):
     train("compact", root, tmp_path / "run", [], settings=[*TINY, "still_steps=1", "window_steps=0"])
     with pytest.raises(InputError, match="--resume"):
         train("compact", root, tmp_path / "run", [], settings=TINY)
+
+
+def test_a_finished_network_has_the_priors_and_leans_to_where_people_look(root, whole, tmp_path):
+    model, config = configure(*compact(), TINY)
+    samples = GazeSamples(model, config, root, tmp_path)
+    centre = samples.centre(2, 3)[0, 0]
+    assert centre.max() == 0 and centre[0, 1] > -1 and torch.equal(centre, centre.flip(-1))
+    assert torch.equal(samples.centre(2, 3)[0, 0], centre)
+    learned = load(whole)
+    assert learned.config == replace(model, sharpness=config.sharpness, motion_prior=config.motion_prior,
+                                     sound_prior=config.sound_prior)
+    leaning = finished(learned, replace(config, sharpness=2.0, centre_weight=4.0), samples)
+    torch.testing.assert_close(leaning.unet.fusion.prior - learned.unet.fusion.prior, 2 * centre[None, None])
+    deaf = DiffSal(replace(model, audio_encoder=None))
+    assert finished(deaf, config, samples).config.sound_prior == 0
 
 
 def test_settings_are_typed_and_unknown_ones_get_the_nearest_name():

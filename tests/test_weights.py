@@ -203,4 +203,5 @@ def test_the_bundled_network_is_the_recipe_it_names():
     found = load("compact")
     assert entry_of("compact").bundled
     model, config = RECIPES["compact"]()
-    assert found.config == replace(model, sharpness=config.sharpness, motion_prior=config.motion_prior)
+    priors = {name: getattr(config, name) for name in ("sharpness", "motion_prior", "sound_prior")}
+    assert found.config == replace(model, **priors)

@@ -44,6 +44,8 @@ SHORTEST_EXAMPLE_SAMPLES = FRAME_SAMPLES + (EXAMPLE_FRAMES - 1) * HOP_SAMPLES  #
 YAMNET_OFFSET = 0.001
 PATCH_FRAMES = 96  # 0.96 s
 
+LOUDNESS_FRAMES = 8
+
 _BLOCK_FRAMES = 256  # log-mel frames computed at a time: 2.56 s
 _CACHED_BLOCKS = 4  # a window spans at most two
 
@@ -233,6 +235,10 @@ class MelTrack:
         if self._encoder == "vggish":
             return vggish_input(vggish_examples(self.centred(target_seconds, EXAMPLES_FRAMES)))
         return self.centred(target_seconds, PATCH_FRAMES)[None, None]
+
+    def loudness(self, seconds: float) -> float:
+        """The mean log-mel magnitude around a time on the video's clock (by time stamps)."""
+        return self.centred(seconds, LOUDNESS_FRAMES).mean().item()
 
     def centred(self, seconds: float, num_frames: int) -> Float[Tensor, "{num_frames} 64"]:
         """The ``num_frames`` spectrogram frames whose middle is nearest to ``seconds`` on the video's clock."""

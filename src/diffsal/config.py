@@ -78,6 +78,7 @@ class ModelConfig:
     sharpness: float = 1.0  # exponent of the map: above 1, narrower peaks on a darker ground
     centre_prior: bool = False  # a learned map of where people look whatever they see, added before the sigmoid
     motion_prior: float = 0.0  # what moves in a picture that is otherwise still: its weight in the map's logarithm
+    sound_prior: float = 0.0  # what moves as the sound gets loud, likewise: weighed where a stream has sound
     map_stride: int = 2  # the stages are summed at this stride of the input (the paper: 112x192)
     heads: int = 2
     mlp_ratio: float = 2.0
@@ -116,6 +117,9 @@ class ModelConfig:
         by_frame = self.video_encoder in ("mobilenet_v2", "efficientnet_lite0")
         _check(self.motion_prior == 0 or (by_frame and self.predicts != "noise"),
                "motion_prior needs an encoder of single frames (mobilenet_v2, efficientnet_lite0) that predicts maps")
+        _check(self.sound_prior == 0 or (self.motion_prior and self.audio_encoder and
+                                         self.preprocessing.sound == "timestamps"),
+               "sound_prior needs a motion_prior, an audio encoder and sound cut by timestamps")
         _check(self.sharpness > 0, f"sharpness is {self.sharpness}, expected more than 0")
         _check(self.attention_scale in ("head", "width"), f"attention_scale is {self.attention_scale!r}")
         _check(self.interaction_softmax in ("picture", "row"), f"interaction_softmax is {self.interaction_softmax!r}")
@@ -284,8 +288,10 @@ class TrainConfig(RunConfig):
     kl_weight: float = 1.0
     cc_weight: float = 1.0
     sim_weight: float = 0.5  # on windows only
-    sharpness: float = 1.2  # ModelConfig's, given to the finished network: chosen on the held-out clips
-    motion_prior: float = 0.75  # likewise
+    sharpness: float = 1.1  # ModelConfig's, given to the finished network: chosen by cross-validation
+    motion_prior: float = 1.25  # likewise
+    sound_prior: float = 3.0  # likewise, where the network hears
+    centre_weight: float = 0.5  # of the mean map's logarithm, added to the centre prior that was learned: likewise
     target_noise: float = 0.01
     last_timestep_share: float = 0.7
     mute_share: float = 0.25  # of the windows with sound, trained without it

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from diffsal.attention import moved
-from diffsal.audio import SAMPLE_RATE, MelTrack, Sound, log_mel
+from diffsal.audio import SAMPLE_RATE, Sound, log_mel
 from diffsal.config import SamplingConfig, Spacing
 from diffsal.errors import InputError
+from diffsal.hearing import Heard
 from diffsal.media import Frame, Source, open_source
 from diffsal.model import DiffSal
 from diffsal.panels import Panel, figure, heat, heat_over, signed_heat, write_figure
@@ -96,10 +97,10 @@ class _Explaining(Stream):
             return
         shift = self.own.duration_seconds / 2 if shift_seconds is None else shift_seconds
         self.source = Elsewhere(**{f.name: getattr(source, f.name) for f in fields(Source)}, shift_seconds=shift)
-        self.other, self.other_mels = self.source.sound(), MelTrack(self.config, self._sound())
+        self.other = self.source.sound()
+        self.hearings.append(self._hearing(self._sound()))
         self.source = source
         self.seen = threading.local()  # of the thread at work: every stage's interaction, call by call
-        self.lock = threading.Lock()
         self.hooks = [stage.register_forward_hook(self._see) for stage in self.model.unet.stages]
 
     def predictions(self) -> Iterator[Explanation]:
@@ -117,18 +118,16 @@ class _Explaining(Stream):
         self.seen.interactions.append(result[1])
 
     def predict_windows(
-        self, frames: list[Frame], windows: list[Tensor], mel: Tensor | None
+        self, frames: list[Frame], windows: list[Tensor], heard: Heard, heard_elsewhere: Heard | None = None
     ) -> list[Explanation]:
-        if self.own is None or mel is None:
-            return [Explanation(x.prediction()) for x in super().predict_windows(frames, windows, None)]
+        if heard_elsewhere is None or heard.mel is None:
+            return [Explanation(x.prediction()) for x in super().predict_windows(frames, windows, Heard())]
         self.seen.interactions = []
-        own = [x.prediction() for x in super().predict_windows(frames, windows, mel)]
+        own = [x.prediction() for x in super().predict_windows(frames, windows, heard)]
         stages = [x.float().square().mean(1).sqrt().cpu().numpy()
                   for x in self.seen.interactions[-len(self.model.unet.stages):]]
-        muted = [x.prediction() for x in super().predict_windows(frames, windows, None)]
-        with self.lock:
-            others = [self.other_mels.window(f.seconds, self.source.frame_rate, f.index) for f in frames]
-        elsewhere = [x.prediction() for x in super().predict_windows(frames, windows, torch.stack(others))]
+        muted = [x.prediction() for x in super().predict_windows(frames, windows, Heard())]
+        elsewhere = [x.prediction() for x in super().predict_windows(frames, windows, heard_elsewhere)]
         return [
             Explanation(own[i], muted[i].saliency, elsewhere[i].saliency, tuple(x[i] for x in stages),
                         tuple(_spectrogram(sound, frame.seconds) for sound in (self.own, self.other)))

@@ -40,8 +40,11 @@ class TimeEmbedding(nn.Module):
 
 
 def num_groups(channels: int) -> int:
-    """GroupNorm's 32 groups (Ho et al. 2020), fewer where 32 does not divide the channels."""
-    return math.gcd(32, channels)
+    """GroupNorm's 32 groups (Ho et al. 2020), or the most that divide the channels and leave each group three.
+
+    A group of one channel would take out again what the timestep added to that channel.
+    """
+    return max(n for n in range(1, 33) if channels % n == 0 and (n == 1 or channels // n >= 3))
 
 
 class TimeResidual(nn.Module):

@@ -21,12 +21,12 @@ class Features:
     """What conditions the denoising of a window: computed once, used at every step.
 
     ``video``: (b, width, slots, h, w) at strides 32, 16 and 8. ``audio``: (b, a, slots, h, w), or None without sound.
-    ``motion``: the share of the map that the motion prior leaves at each place, in (0, 1]; None without one.
+    ``share``: what the motion and sound priors leave of the map at each place, in (0, 1]; None without them.
     """
 
     video: list[Float[Tensor, "b _ s _ _"]]
     audio: Float[Tensor, "b a s2 h2 w2"] | None
-    motion: Float[Tensor, "b 1 h3 w3"] | None = None
+    share: Float[Tensor, "b 1 h3 w3"] | None = None
     stages: list[Float[Tensor, "b _ s _ _"]] | None = None  # of the video's slots, where no noise reaches them
 
 
@@ -83,12 +83,19 @@ class DiffSal(nn.Module):
         return self.video_encoder.frames(images, deep)
 
     def encode_window(
-        self, frames: list[Float[Tensor, "b _ f _ _"]], mel: Float[Tensor, "b 1 n m k"] | None
+        self, frames: list[Float[Tensor, "b _ f _ _"]], mel: Float[Tensor, "b 1 n m k"] | None,
+        synchrony: Float[Tensor, "b 1 h w"] | None = None,
     ) -> Features:
-        """The window's features from those of its frames: the same as :meth:`encode` of the frames."""
-        return self.condition(self.video_encoder.mix(frames), mel)
+        """The window's features from those of its frames: the same as :meth:`encode` of the frames.
 
-    def condition(self, scales: list[Tensor], mel: Float[Tensor, "b 1 n m k"] | None) -> Features:
+        ``synchrony``: what the sound prior weighs (:mod:`diffsal.synchrony`), from longer ago than a window.
+        """
+        return self.condition(self.video_encoder.mix(frames), mel, synchrony)
+
+    def condition(
+        self, scales: list[Tensor], mel: Float[Tensor, "b 1 n m k"] | None,
+        synchrony: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> Features:
         """f_v and f_a from the video encoder's scales, fine to coarse, and the sound.
 
         The finest scale is not looked at, but for the motion prior.
@@ -97,11 +104,16 @@ class DiffSal(nn.Module):
         if mel is not None and self.audio_encoder is None:
             raise ValueError("this network was built without sound (audio_encoder=None): pass mel=None")
         audio = self.audio_encoder(mel) if mel is not None else self.silence(len(video[0]))
-        return Features(video, audio, self.motion_share(scales[0][:, :, 0]) if self.config.motion_prior else None)
+        return Features(video, audio, self.share(scales[0][:, :, 0], synchrony) if self.config.motion_prior else None)
 
-    def motion_share(self, moving: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """The motion prior: 1 at what moves most, so that the map stays within [0, 1]."""
-        return (self.config.motion_prior * (moving - moving.amax(dim=(2, 3), keepdim=True))).exp()
+    def share(
+        self, moving: Float[Tensor, "b 1 h w"], synchrony: Float[Tensor, "b 1 h2 w2"] | None
+    ) -> Float[Tensor, "b 1 h w"]:
+        """The motion and sound priors: 1 where they are highest, so that the map stays within [0, 1]."""
+        drawn = self.config.motion_prior * moving
+        if synchrony is not None:
+            drawn = drawn + self.config.sound_prior * F.interpolate(synchrony, drawn.shape[2:], mode="bilinear")
+        return (drawn - drawn.amax(dim=(2, 3), keepdim=True)).exp()
 
     def silence(self, b: int) -> Float[Tensor, "b a 1 1 1"] | None:
         """f_a without sound: zeros where sound is added to K's input, nothing where it would replace it."""
@@ -123,7 +135,7 @@ class DiffSal(nn.Module):
         self._check_size(x_t, "x_t", (self.config.height, self.config.width))
         if self.config.predicts == "map":
             x_t, t = torch.zeros_like(x_t), torch.zeros_like(t)
-        return self.unet(x_t, t, features.video, features.audio, features.motion, features.stages)
+        return self.unet(x_t, t, features.video, features.audio, features.share, features.stages)
 
     def sample(
         self, features: Features, noise: Float[Tensor, "b 1 h w"], steps: int = 1, spacing: Spacing = "linspace"

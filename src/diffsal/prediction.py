@@ -18,14 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffsal.audio import MelTrack
+from diffsal.audio import Sound
 from diffsal.config import SamplingConfig, Spacing
 from diffsal.encoders.mobilenet import FRAME_STEP
 from diffsal.errors import InputError
+from diffsal.hearing import Heard, Hearing
 from diffsal.inference import for_inference
 from diffsal.media import Frame, Source, open_source
 from diffsal.model import DiffSal
-from diffsal.threads import PREFETCHED, ahead, prefetch, worker_threads
+from diffsal.threads import PREFETCHED, ahead, prefetch, result_of, worker_threads
 
 FRAMES_PER_CALL = {("cpu", True): 2, ("cpu", False): 1, ("gpu", True): 16, ("gpu", False): 4}  # by frame?
 PREFETCHED_BYTES = 64 << 20  # fewer where pictures are large: 2 of 4K
@@ -155,12 +156,13 @@ class Stream:
         self.stride = 1 if source.pictures else math.gcd(every, FRAME_STEP)
         self.model, self.source, self.sampling, self.span = for_inference(model), source, sampling, span
         self.indices, self.device, self.config = indices, device, model.config
-        self.mels = MelTrack(self.config, None if mute else self._sound())
         self.before, self.after = self.config.num_frames // 2, self.config.num_frames // 2 - 1
         preprocessing = self.config.preprocessing
         self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) * 255 for v in (
             preprocessing.mean, preprocessing.std))
         self.kept = _Kept(self.config.num_frames)
+        self.hearings = [self._hearing(None if mute else self._sound())]
+        self.num_whole = 0  # frames whose windows have been whole
         # Networks that see single frames keep a CPU busiest with a call per core, each on what its cache holds
         on_cpu, by_frame = torch.device(device).type == "cpu", model.encodes_frames
         self.workers = torch.get_num_threads() if on_cpu and by_frame and source.camera is None else 1
@@ -176,6 +178,9 @@ class Stream:
         if self.model.audio_encoder is None:
             return None
         return self.source.sound(None) if self.config.preprocessing.sound == "released" else self.source.sound()
+
+    def _hearing(self, sound: Sound | None) -> Hearing:
+        return Hearing(self.config, sound, self.source.frame_rate, self.kept.capacity)
 
     def predictions(self) -> Iterator[Prediction]:
         frames = prefetch(self._resized(), queue_size(self.source, 3))
@@ -193,7 +198,7 @@ class Stream:
         """The frames that the windows need, each with its picture at the network's size."""
         start, end = self.span
         beyond, further = 0, self.every - 1  # to the next frame that goes through the network
-        for frame in self.source.frames(start, self.before + further):
+        for frame in self.source.frames(start, self.before + further + self.hearings[0].num_before):
             beyond += end is not None and frame.seconds >= end
             if beyond > self.after + further:
                 return
@@ -207,6 +212,8 @@ class Stream:
             if self.is_first or frame.index % self.stride == 0:
                 deep.append(i)
             self.is_first = False
+            for hearing in self.hearings:
+                hearing.read(frame)
         deep = deep or [0]
         self.last = None if deep[-1] == len(batch) - 1 else batch[-1][1]
         return pool.submit(self._encode, [small for _, small in batch], deep)
@@ -230,20 +237,23 @@ class Stream:
         if not self.kept.count:
             self.kept.add([x[:1].expand(self.before, *x.shape[1:]) for x in features])  # the first frame repeats
         self.kept.add(features)
+        for hearing in self.hearings:
+            hearing.encoded(features[0])
         yield from self._predict_whole(pool)
 
     def _predict_rest(self, pool: Executor) -> Iterator[Future]:
         if self.kept.count:
-            last = self.kept.last() if self.last is None else pool.submit(self._encode, [self.last], [0]).result()
+            last = self.kept.last() if self.last is None else result_of(pool.submit(self._encode, [self.last], [0]))
             self.kept.add([x.expand(self.after, *x.shape[1:]) for x in last])  # the last frame repeats
             yield from self._predict_whole(pool)
 
     @torch.inference_mode()
     def _predict_whole(self, pool: Executor) -> Iterator[Future]:
         while (count := min(self.batch_size * self.every, self.kept.num_windows)) > 0:
-            windows, needed, frames = self.kept.windows(count), [], []
+            windows, needed, frames, last = self.kept.windows(count), [], [], []
             for i in range(count):
                 read = self.pending.popleft()
+                self.num_whole += 1
                 if read.asked:
                     self.asked.append(read.frame)
                     self.owing = True
@@ -252,11 +262,12 @@ class Stream:
                     if self.owing or any(later.asked for later in between):
                         needed.append(i)
                         frames.append(read.frame)
+                        last.append(self.num_whole + self.after - 1)
                     self.owing = False
             if frames:
                 windows = windows if len(frames) == count else [x[needed] for x in windows]
-                mels = [self.mels.window(f.seconds, self.source.frame_rate, f.index) for f in frames]
-                yield pool.submit(self.predict_windows, frames, windows, None if mels[0] is None else torch.stack(mels))
+                heard = (hearing.of(frames, last) for hearing in self.hearings)
+                yield pool.submit(self.predict_windows, frames, windows, *heard)
 
     def finished(self, drawn: Iterator[Drawn]) -> Iterator[Prediction]:
         """The predictions of the frames asked for, from the maps drawn: its own, or its neighbours' weighted mean."""
@@ -273,11 +284,13 @@ class Stream:
             yield Drawn(self.asked.popleft(), before.maps).prediction()
 
     @torch.inference_mode()
-    def predict_windows(self, frames: list[Frame], windows: list[Tensor], mel: Tensor | None) -> list[Drawn]:
+    def predict_windows(self, frames: list[Frame], windows: list[Tensor], heard: Heard) -> list[Drawn]:
         """The maps of ``frames`` from their windows, (b, c, 16, h, w) each scale, and their sound."""
-        mel = None if mel is None else mel.to(self.device)
-        by_frame = self.model.encodes_frames
-        features = self.model.encode_window(windows, mel) if by_frame else self.model.encode(windows[0], mel)
+        mel = None if heard.mel is None else heard.mel.to(self.device)
+        if self.model.encodes_frames:
+            features = self.model.encode_window(windows, mel, heard.synchrony)
+        else:
+            features = self.model.encode(windows[0], mel)
         size = (self.config.height, self.config.width)
         drawn = []
         for seed in range(self.sampling.seed, self.sampling.seed + self.samples):

@@ -17,6 +17,7 @@ from diffsal.config import (
     Preprocessing,
     TrainConfig,
 )
+from diffsal.data.gaze_samples import GazeSamples
 from diffsal.denoising import DatabasePhase, split_clips
 from diffsal.engine import Engine, Shard, accelerator_of, shard_of
 from diffsal.errors import InputError
@@ -129,17 +130,24 @@ def train(
     path = out / f"{recipe}.safetensors"
     if average is not None and accelerator.is_main_process:
         if isinstance(train_config, TrainConfig):
-            average = finished(average, train_config)
+            average = finished(average, train_config, phases[0].samples)
         save(average, path, {"diffsal.recipe": recipe}, half=isinstance(train_config, TrainConfig))
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return path if average is not None else None
 
 
-def finished(model: DiffSal, config: TrainConfig) -> DiffSal:
-    """The same weights with what is set after training: the exponent of the map, and the motion prior."""
-    other = DiffSal(replace(model.config, sharpness=config.sharpness, motion_prior=config.motion_prior))
+def finished(model: DiffSal, config: TrainConfig, samples: GazeSamples) -> DiffSal:
+    """The same weights with what is set after training: the exponent of the map, the motion and sound priors, and more
+    of the centre prior than is learned."""
+    sound_prior = config.sound_prior if model.audio_encoder is not None and config.motion_prior else 0.0
+    other = DiffSal(replace(
+        model.config, sharpness=config.sharpness, motion_prior=config.motion_prior, sound_prior=sound_prior))
     other.load_state_dict(model.state_dict())
+    prior = other.unet.fusion.prior
+    if prior is not None and config.centre_weight:
+        with torch.no_grad():
+            prior += config.centre_weight / config.sharpness * samples.centre(*prior.shape[-2:])
     return other
 
 

@@ -6,8 +6,8 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import torch
@@ -15,6 +15,7 @@ import torch
 T = TypeVar("T")
 PREFETCHED = 12  # items that wait between two threads, at most
 JOIN_SECONDS = 2.0  # a thread that is deep in the network or in a slow address is left behind
+WAKE_SECONDS = 0.5  # a signal that comes in the instant before a wait is answered after this, not when the wait ends
 
 
 @contextmanager
@@ -36,9 +37,22 @@ def ahead(futures: Iterator[Future], count: int) -> Iterator:
     for future in futures:
         waiting.append(future)
         if len(waiting) > count:
-            yield waiting.popleft().result()
+            yield result_of(waiting.popleft())
     while waiting:
-        yield waiting.popleft().result()
+        yield result_of(waiting.popleft())
+
+
+def result_of(future: Future):
+    """Its result, waited for awake."""
+    while not future.done():
+        wait([future], WAKE_SECONDS)
+    return future.result()
+
+
+def _next_of(waiting: queue.Queue):
+    while True:
+        with suppress(queue.Empty):
+            return waiting.get(timeout=WAKE_SECONDS)
 
 
 def prefetch(items: Iterator[T], size: int = PREFETCHED) -> Iterator[T]:
@@ -75,7 +89,7 @@ def prefetch(items: Iterator[T], size: int = PREFETCHED) -> Iterator[T]:
     thread.start()
     try:
         while True:
-            item, error = waiting.get()
+            item, error = _next_of(waiting)
             if error is not None:
                 raise error
             if item is end:

@@ -123,7 +123,7 @@ class FrozenFrames:
             self.filled[side, row] = 1
         return row
 
-    def _brightness(self, frames: list[int]) -> Float[Tensor, "1 f _ _"]:
+    def brightness_of(self, frames: list[int]) -> Float[Tensor, "1 f _ _"]:
         for frame in frames:
             if not self.bright[frame]:
                 picture = normalise(self.samples.store.frames[frame], self.model.config)[None]
@@ -135,7 +135,7 @@ class FrozenFrames:
         """Each scale of the sample's window: brightness of all its frames, features of every second."""
         frames = self.samples.store.ranges[key(sample.clip)]
         window = window_indices(sample.index, len(frames), self.num_frames)
-        bright = self._brightness([frames[i] for i in window])
+        bright = self.brightness_of([frames[i] for i in window])
         rows = [self._row(frames[i - i % FRAME_STEP], sample.mirrored) for i in window[::FRAME_STEP]]
         deep = [torch.from_numpy(stored[int(sample.mirrored), rows].astype(np.float32)) for stored in self.scales]
         return [bright.flip(-1) if sample.mirrored else bright, *(x.transpose(0, 1) for x in deep)]
@@ -275,17 +275,21 @@ class GazePhase:
 
     def score(self, denoiser: FrameDenoiser, samples: list[Sample], generator: torch.Generator) -> np.ndarray:
         """(n, 3): CC, SIM and NSS of each sample's sampled map."""
-        height, width = self.model_config.height, self.model_config.width
         features = denoiser.features(self.frames(samples), self.hear(samples, None))
-        noise = torch.randn(len(samples), 1, height, width, generator=generator)
-        x_0 = denoiser.model.sample(features, noise.to(self.shard.device), self.config.sampling_steps).cpu()
+        noise = torch.randn(len(samples), 1, self.model_config.height, self.model_config.width, generator=generator)
+        x_0 = denoiser.model.sample(features, noise.to(self.shard.device), self.config.sampling_steps)
+        return self.scores_of(x_0.cpu(), samples)
+
+    def scores_of(self, maps: Float[Tensor, "n 1 h w"], samples: list[Sample]) -> np.ndarray:
+        """(n, 3): CC, SIM and NSS of each sample's map."""
+        height, width = maps.shape[2:]
         target = torch.stack([self.samples.target(s) for s in samples])
-        points = torch.zeros_like(x_0, dtype=torch.bool)
+        points = torch.zeros_like(maps, dtype=torch.bool)
         for i, sample in enumerate(samples):
             fixations = self.samples.fixations(sample)
             rows = np.minimum((fixations[:, 4] * height).astype(int), height - 1)
             points[i, 0, rows, np.minimum((fixations[:, 3] * width).astype(int), width - 1)] = True
-        return torch.stack([cc(x_0, target), sim(x_0, target), nss(x_0, points)])[:, :, 0].T.numpy()
+        return torch.stack([cc(maps, target), sim(maps, target), nss(maps, points)])[:, :, 0].T.numpy()
 
 
 def gaze_phases(model: ModelConfig, config: TrainConfig, data: Path, out: Path, shard: Shard) -> list[GazePhase]:

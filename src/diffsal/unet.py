@@ -147,20 +147,20 @@ class SaliencyUNet(nn.Module):
         t: Int[Tensor, " b"],
         video: list[Float[Tensor, "b _ s _ _"]],
         audio: Float[Tensor, "b a s2 h2 w2"] | None,
-        motion: Float[Tensor, "b 1 h3 w3"] | None = None,
+        share: Float[Tensor, "b 1 h3 w3"] | None = None,
         known: list[Float[Tensor, "b _ _ _ _"]] | None = None,
     ) -> Float[Tensor, "b 1 h w"]:
         """S_pred = g(S_t, t, f_a, f_v), or ε without the sigmoid. ``video``: features at strides 32, 16, 8.
 
-        ``motion``: by what the map is multiplied, the motion prior. ``known``: the stages of the video's slots
-        (:meth:`video_stages`), where they are computed already.
+        ``share``: by what the map is multiplied, the motion and sound priors. ``known``: the stages of the video's
+        slots (:meth:`video_stages`), where they are computed already.
         """
         stages = self.modulate(x_t, t, video, audio)[0] if known is None else self._with_noise(known, x_t, t)
         y = self.fusion(stages)
         if self.is_map:
             y = y.sigmoid() if self.sharpness == 1 else y.sigmoid() ** self.sharpness
-        if motion is not None:
-            y = y * F.interpolate(motion, size=y.shape[-2:], mode="bilinear")
+        if share is not None:
+            y = y * F.interpolate(share, size=y.shape[-2:], mode="bilinear")
         return F.interpolate(y, size=x_t.shape[-2:], mode="bilinear")
 
     def modulate(

@@ -22,6 +22,7 @@ from diffsal.media import read_sound
 
 TARGET_STRIDE = 2  # ground-truth maps are drawn at half the network's size and enlarged
 MIN_FIXATIONS = 5  # on a frame that is trained on
+CENTRE_SAMPLES = 1000  # whose mean map is the centre prior
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,15 @@ class GazeSamples:
             if len(self.fixations(sample)) >= MIN_FIXATIONS:
                 batch.append(sample)
         return batch
+
+    def centre(self, height: int, width: int) -> Float[Tensor, "1 1 {height} {width}"]:
+        """The logarithm of where people look whatever they see: the mean of the maps of stills; its maximum is 0."""
+        rng = np.random.default_rng(0)
+        targets = torch.stack([self.target(s) for s in self.draw("stills", CENTRE_SAMPLES, rng)])
+        shares = targets / targets.sum(dim=(2, 3), keepdim=True)
+        mean = nn.functional.adaptive_avg_pool2d(shares.mean(0, keepdim=True), (height, width))
+        mean = mean + mean.flip(-1)
+        return (mean / mean.max()).clamp(min=1e-6).log()
 
     def vary(self, sample: Sample, phase: str, rng: np.random.Generator) -> Sample:
         """Mirrored half of the time; stills are also cropped, and lit otherwise."""
