@@ -32,8 +32,8 @@ def test_what_moves_alone_gains_and_the_rest_keeps_its_proportions(networks):
     video[:, :, ::2, 24:40, 64:80] = 1.0  # flickers
     plain, drawn = maps(networks, video)
     share = drawn / plain
-    assert drawn.min() >= 0 and drawn.max() <= plain.max() + 1e-6
-    assert share[32, 72] > 1.5 * share[32, 16] and share[32, 72] == share.max()
+    assert drawn.min() >= 0 and 0.8 < drawn.max() / plain.max() < 1.001  # it moves attention, and does not dim it
+    assert share[32, 72] > 1.5 * share[32, 16] and torch.isclose(share[32, 72], share.max())
     assert share[8:56, :32].std() < 1e-4 * share[32, 16]
 
 

@@ -109,7 +109,7 @@ class DiffSal(nn.Module):
     def share(
         self, moving: Float[Tensor, "b 1 h w"], synchrony: Float[Tensor, "b 1 h2 w2"] | None
     ) -> Float[Tensor, "b 1 h w"]:
-        """The motion and sound priors: 1 where they are highest, so that the map stays within [0, 1]."""
+        """The motion and sound priors: 1 where they are highest."""
         drawn = self.config.motion_prior * moving
         if synchrony is not None:
             drawn = drawn + self.config.sound_prior * F.interpolate(synchrony, drawn.shape[2:], mode="bilinear")

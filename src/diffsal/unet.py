@@ -152,15 +152,16 @@ class SaliencyUNet(nn.Module):
     ) -> Float[Tensor, "b 1 h w"]:
         """S_pred = g(S_t, t, f_a, f_v), or ε without the sigmoid. ``video``: features at strides 32, 16, 8.
 
-        ``share``: by what the map is multiplied, the motion and sound priors. ``known``: the stages of the video's
-        slots (:meth:`video_stages`), where they are computed already.
+        ``share``: by what the map is multiplied, its peak apart: the motion and sound priors. ``known``: the stages of
+        the video's slots (:meth:`video_stages`), where they are computed already.
         """
         stages = self.modulate(x_t, t, video, audio)[0] if known is None else self._with_noise(known, x_t, t)
         y = self.fusion(stages)
         if self.is_map:
             y = y.sigmoid() if self.sharpness == 1 else y.sigmoid() ** self.sharpness
-        if share is not None:
-            y = y * F.interpolate(share, size=y.shape[-2:], mode="bilinear")
+        if share is not None:  # the peak stays as high as it was
+            peak, y = y.amax(dim=(2, 3), keepdim=True), y * F.interpolate(share, size=y.shape[-2:], mode="bilinear")
+            y = y * (peak / y.amax(dim=(2, 3), keepdim=True).clamp(min=1e-9))
         return F.interpolate(y, size=x_t.shape[-2:], mode="bilinear")
 
     def modulate(
