@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from ablations import read
 
 from diffsal.config import TARGET_FRAME, TrainConfig
 from diffsal.data.gaze import GazeClip, read_set
@@ -32,7 +32,7 @@ from diffsal.engine import Shard
 from diffsal.hearing import Synchrony
 from diffsal.recipes import compact, configure, finished, train
 from diffsal.runs import git_revision
-from diffsal.training import FrameDenoiser, GazePhase
+from diffsal.training import VALIDATION_FRAME_STEP, FrameDenoiser, GazePhase
 from diffsal.weights import load
 
 BUDGET = ("height=128", "width=224", "still_steps=300", "window_steps=0", "validation_steps=100000",
@@ -108,7 +108,7 @@ class Scoring:
         for clip in self.samples.validation:
             rows: dict[str, list[np.ndarray]] = {name: [] for name in FINISHES}
             hearing = self.hearing(clip, 0), self.hearing(clip, 1)
-            for sample in self.phase.scored(clip)[:: FRAME_STEP // 10]:
+            for sample in self.phase.scored(clip)[:: FRAME_STEP // VALIDATION_FRAME_STEP]:
                 frames, mels = self.phase.frames([sample]), self.phase.hear([sample], None)
                 x_t = torch.randn(1, 1, *size, generator=noise)
                 moving = moving_alone(frames[0][:, 0])
@@ -131,13 +131,13 @@ class Scoring:
             return None
         synchrony = Synchrony(1 / float(np.median(np.diff(seconds))), len(seconds))
         loudness = np.roll([track.loudness(s) for s in seconds], moved * len(seconds) // 2)
-        bright: Tensor = self.phase.frozen.brightness_of(list(self.samples.store.ranges[key(clip)]))
+        bright = self.phase.frozen.brightness_of(list(self.samples.store.ranges[key(clip)]))
         synchrony.add(bright.transpose(0, 1), loudness.tolist())
         return synchrony
 
 
 def report(out: Path) -> None:
-    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    rows = read(out / "results.jsonl")
     table: dict[str, dict[str, list[float]]] = {}
     for finish in FINISHES:
         for row in rows:
@@ -173,8 +173,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "report":
         return report(options.out)
-    results = options.out / "results.jsonl"
-    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    done = read(options.out / "results.jsonl")
     for fold, scenes in enumerate(folds_of(options.data)):
         if fold in options.folds and not any((row["name"], row["fold"]) == (options.name, fold) for row in done):
             run(options, fold, scenes)

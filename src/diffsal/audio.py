@@ -44,7 +44,7 @@ SHORTEST_EXAMPLE_SAMPLES = FRAME_SAMPLES + (EXAMPLE_FRAMES - 1) * HOP_SAMPLES  #
 YAMNET_OFFSET = 0.001
 PATCH_FRAMES = 96  # 0.96 s
 
-LOUDNESS_FRAMES = 8
+LOUDNESS_FRAMES = 8  # 95 ms
 
 _BLOCK_FRAMES = 256  # log-mel frames computed at a time: 2.56 s
 _CACHED_BLOCKS = 4  # a window spans at most two

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffsal.audio import MelTrack, Sound
 from diffsal.config import ModelConfig
-from diffsal.encoders.mobilenet import NOISE_CHANGE
+from diffsal.encoders.mobilenet import energy
 from diffsal.media import Frame
 
 HISTORY_SECONDS = 5.0
@@ -44,10 +44,7 @@ class Synchrony:
         """The next frames: their brightness, as the encoder gives it, and how loud it is around each."""
         small = F.avg_pool2d(brightness.float(), 2)
         before = small[:1] if self.before is None else self.before
-        change = (small - torch.cat([before, small[:-1]])).abs()
-        for _ in range(2):
-            change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False)
-        change = torch.log1p(change / NOISE_CHANGE)[:, 0]
+        change = energy((small - torch.cat([before, small[:-1]])).abs())[:, 0]
         self.changes = torch.cat([self.changes[-self.kept :], change]) if self.count else change
         self.loudness = torch.cat([self.loudness[-self.kept :], torch.tensor(loudness)])
         self.before, self.count = small[-1:], self.count + len(small)

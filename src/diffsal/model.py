@@ -88,7 +88,7 @@ class DiffSal(nn.Module):
     ) -> Features:
         """The window's features from those of its frames: the same as :meth:`encode` of the frames.
 
-        ``synchrony``: what the sound prior weighs (:mod:`diffsal.synchrony`), from longer ago than a window.
+        ``synchrony``: what the sound prior weighs (:mod:`diffsal.hearing`), from longer ago than a window.
         """
         return self.condition(self.video_encoder.mix(frames), mel, synchrony)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -90,12 +91,15 @@ class GazeSamples:
 
     def centre(self, height: int, width: int) -> Float[Tensor, "1 1 {height} {width}"]:
         """The logarithm of where people look whatever they see: the mean of the maps of stills; its maximum is 0."""
-        rng = np.random.default_rng(0)
-        targets = torch.stack([self.target(s) for s in self.draw("stills", CENTRE_SAMPLES, rng)])
-        shares = targets / targets.sum(dim=(2, 3), keepdim=True)
-        mean = nn.functional.adaptive_avg_pool2d(shares.mean(0, keepdim=True), (height, width))
+        mean = nn.functional.adaptive_avg_pool2d(self.mean_map, (height, width))
         mean = mean + mean.flip(-1)
         return (mean / mean.max()).clamp(min=1e-6).log()
+
+    @cached_property
+    def mean_map(self) -> Float[Tensor, "1 1 h w"]:
+        rng = np.random.default_rng(0)
+        targets = torch.stack([self.target(s) for s in self.draw("stills", CENTRE_SAMPLES, rng)])
+        return (targets / targets.sum(dim=(2, 3), keepdim=True)).mean(0, keepdim=True)
 
     def vary(self, sample: Sample, phase: str, rng: np.random.Generator) -> Sample:
         """Mirrored half of the time; stills are also cropped, and lit otherwise."""

@@ -127,17 +127,21 @@ class TemporalMix(nn.Module):
         return here + self.combine(mixed)
 
 
+def energy(change: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Of brightness that changes: the logarithm of the change, smoothed, over what noise makes; 0 where none is."""
+    for _ in range(2):
+        change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False)
+    return torch.log1p(change / NOISE_CHANGE)
+
+
 def moving_alone(brightness: Float[Tensor, "b f h w"]) -> Float[Tensor, "b 1 h w"]:
     """What moves in a picture that is otherwise still: the motion's energy, times what the picture's mean leaves of 1.
 
-    Energy: the logarithm of the window's mean change from frame to frame, smoothed, over what noise makes; 0 where
-    nothing moves. Where the camera moves or much goes on, the mean is high and motion says little.
+    Energy is that of the window's mean change from frame to frame. Where the camera moves or much goes on, its mean is
+    high and motion says little.
     """
-    change = (brightness[:, 1:] - brightness[:, :-1]).abs().mean(dim=1, keepdim=True)
-    for _ in range(2):
-        change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False)
-    energy = torch.log1p(change / NOISE_CHANGE)
-    return energy * (1 - energy.mean(dim=(2, 3), keepdim=True) / STILL_BELOW).clamp(min=0)
+    moving = energy((brightness[:, 1:] - brightness[:, :-1]).abs().mean(dim=1, keepdim=True))
+    return moving * (1 - moving.mean(dim=(2, 3), keepdim=True) / STILL_BELOW).clamp(min=0)
 
 
 class MobileNetV2(nn.Module):
