@@ -28,21 +28,21 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from diffsal.charts import COLOURS, padded, short, ticks
 from diffsal.config import ModelConfig, TrainConfig
-from diffsal.data.gaze import saliency_map
-from diffsal.data.gaze_samples import GazeSamples, key
-from diffsal.encoders import VIDEO_ENCODERS
-from diffsal.encoders.mobilenet import MobileNetV2
-from diffsal.engine import Engine, accelerator_of, shard_of
+from diffsal.data.databases.gaze import saliency_map
 from diffsal.errors import InputError
-from diffsal.initialisation import initialise
-from diffsal.metrics import cc
-from diffsal.model import DiffSal, Features
-from diffsal.panels import write_figure
-from diffsal.recipes import compact, configure
-from diffsal.runs import RunFolder, environment, git_revision
-from diffsal.training import FrameDenoiser, GazePhase
+from diffsal.figures.charts import COLOURS, padded, short, ticks
+from diffsal.networks.diffsal import DiffSal, Features
+from diffsal.networks.encoders import VIDEO_ENCODERS
+from diffsal.networks.encoders.mobilenet import MobileNetV2
+from diffsal.outputs.panels import write_figure
+from diffsal.scoring.metrics import cc
+from diffsal.training.engine import Engine, accelerator_of, shard_of
+from diffsal.training.gaze_examples import GazeSamples, key
+from diffsal.training.gaze_phase import FrameDenoiser, GazePhase
+from diffsal.training.initialisation import initialise
+from diffsal.training.recipes import compact, configure
+from diffsal.training.run_folder import RunFolder, environment, git_revision
 
 # What all runs share. Stills, where the backbone learns, are left out: one epoch of them costs more than all of this.
 BUDGET = ("height=128", "width=224", "still_steps=0", "window_learning_rate=1e-3", "warm_up_steps=20",

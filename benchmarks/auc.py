@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from diffsal.metrics import auc_judd
+from diffsal.scoring.metrics import auc_judd
 
 REPEATS = 40
 

@@ -25,15 +25,15 @@ import torch
 from ablations import read
 
 from diffsal.config import TARGET_FRAME, TrainConfig
-from diffsal.data.gaze import GazeClip, read_set
-from diffsal.data.gaze_samples import GazeSamples, key
-from diffsal.encoders.mobilenet import moving_alone
-from diffsal.engine import Shard
-from diffsal.hearing import Synchrony
-from diffsal.recipes import compact, configure, finished, train
-from diffsal.runs import git_revision
-from diffsal.training import VALIDATION_FRAME_STEP, FrameDenoiser, GazePhase
-from diffsal.weights import load
+from diffsal.data.databases.gaze import GazeClip, read_set
+from diffsal.networks.encoders.mobilenet import moving_alone
+from diffsal.prediction.hearing import Synchrony
+from diffsal.training.engine import Shard
+from diffsal.training.gaze_examples import GazeSamples, key
+from diffsal.training.gaze_phase import VALIDATION_FRAME_STEP, FrameDenoiser, GazePhase
+from diffsal.training.recipes import compact, configure, finished, train
+from diffsal.training.run_folder import git_revision
+from diffsal.weights.files import load
 
 BUDGET = ("height=128", "width=224", "still_steps=300", "window_steps=0", "validation_steps=100000",
           "checkpoint_steps=100000", "num_workers=0")

@@ -19,8 +19,8 @@ from realtime import machine
 from torch import nn
 
 from diffsal.config import ModelConfig
-from diffsal.inference import for_inference
-from diffsal.model import DiffSal
+from diffsal.networks.diffsal import DiffSal
+from diffsal.runtime.fused import for_inference
 
 TARGET, MOST_FOUR_STEPS = 2.0, 1.5
 

@@ -14,11 +14,11 @@ from datetime import date
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffsal.audio import window_shape
 from diffsal.config import ModelConfig
-from diffsal.inference import for_inference
-from diffsal.model import DiffSal
-from diffsal.recipes import compact
+from diffsal.media.mel import window_shape
+from diffsal.networks.diffsal import DiffSal
+from diffsal.runtime.fused import for_inference
+from diffsal.training.recipes import compact
 
 TARGET_SHARE = 0.4
 

@@ -91,10 +91,10 @@ def render_and_measure(path: Path, weights: str | None) -> tuple[int, float]:
 
     import torch
 
-    from diffsal.model import DiffSal
-    from diffsal.recipes import compact
-    from diffsal.render import Outputs, render
-    from diffsal.weights import load
+    from diffsal.networks.diffsal import DiffSal
+    from diffsal.outputs.render import Outputs, render
+    from diffsal.training.recipes import compact
+    from diffsal.weights.files import load
 
     torch.manual_seed(0)
     model = load(weights) if weights else DiffSal(replace(compact()[0], height=64, width=96))

@@ -23,13 +23,13 @@ import cv2
 import numpy as np
 import torch
 
-from diffsal.audio import MelTrack
-from diffsal.inference import for_inference
-from diffsal.media import open_source
-from diffsal.prediction import frame_noise, usual_every
-from diffsal.render import Outputs, render
-from diffsal.weights import load
-from diffsal.writers import Overlayer, VideoWriter
+from diffsal.media.mel import MelTrack
+from diffsal.media.source import open_source
+from diffsal.outputs.render import Outputs, render
+from diffsal.outputs.writers import Overlayer, VideoWriter
+from diffsal.prediction.pipeline import frame_noise, usual_every
+from diffsal.runtime.fused import for_inference
+from diffsal.weights.files import load
 
 TARGET_FPS = 25
 BATCH = 2

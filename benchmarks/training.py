@@ -15,13 +15,13 @@ import time
 
 import torch
 
-from diffsal.audio import window_shape
 from diffsal.config import DatabaseConfig, ModelConfig
-from diffsal.denoising import Denoiser
-from diffsal.losses import squared_error
-from diffsal.model import DiffSal
-from diffsal.recipes import RECIPES
-from diffsal.trainable import checkpoint_gradients, freeze, train_mode
+from diffsal.media.mel import window_shape
+from diffsal.networks.diffsal import DiffSal
+from diffsal.training.database_phase import Denoiser
+from diffsal.training.objective import squared_error
+from diffsal.training.recipes import RECIPES
+from diffsal.training.trainable import checkpoint_gradients, freeze, train_mode
 
 
 def main() -> None:

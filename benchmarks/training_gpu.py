@@ -18,13 +18,13 @@ from contextlib import nullcontext
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffsal.audio import window_shape
 from diffsal.config import ModelConfig
-from diffsal.denoising import Denoiser
-from diffsal.losses import squared_error
-from diffsal.model import DiffSal
-from diffsal.recipes import RECIPES
-from diffsal.trainable import freeze, train_mode
+from diffsal.media.mel import window_shape
+from diffsal.networks.diffsal import DiffSal
+from diffsal.training.database_phase import Denoiser
+from diffsal.training.objective import squared_error
+from diffsal.training.recipes import RECIPES
+from diffsal.training.trainable import freeze, train_mode
 
 WARM_UP, STEPS = 5, 20
 ROWS = (("float32", False, False, False), ("bfloat16", True, False, False), ("bfloat16, compiled", True, True, False),

@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 import torch
 
-from diffsal.attention import GRID, entropy_bits
-from diffsal.charts import rank_correlation
-from diffsal.data.gaze import read_clip, saliency_map
-from diffsal.media import open_source
-from diffsal.prediction import predict
-from diffsal.weights import load
+from diffsal.data.databases.gaze import read_clip, saliency_map
+from diffsal.figures.charts import rank_correlation
+from diffsal.media.source import open_source
+from diffsal.outputs.attention import GRID, entropy_bits
+from diffsal.prediction.pipeline import predict
+from diffsal.weights.files import load
 
 FRAME_STEP, MIN_OBSERVERS, RESAMPLES = 5, 5, 50
 

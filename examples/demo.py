@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from diffsal.render import Outputs, render
-from diffsal.weights import load
+from diffsal.outputs.render import Outputs, render
+from diffsal.weights.files import load
 
 clip = Path(__file__).with_name("bigbuckbunny.mp4")
 folder = Path("demo")

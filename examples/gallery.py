@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from diffsal import cli
+from diffsal.cli import commands as cli
 
 ROOT = Path(__file__).parents[1]
 BUNNY, PICTURES = ROOT / "examples/bigbuckbunny.mp4", ROOT / "docs/gallery"

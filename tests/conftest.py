@@ -16,9 +16,9 @@ from jaxtyping import install_import_hook
 with install_import_hook("diffsal", "beartype.beartype"):
     import diffsal  # noqa: F401
 
-from diffsal.model import DiffSal
-from diffsal.recipes import compact
-from diffsal.weights import save
+from diffsal.networks.diffsal import DiffSal
+from diffsal.training.recipes import compact
+from diffsal.weights.files import save
 from tests.golden.fill import fill, noise
 
 ROOT = Path(__file__).parents[1]

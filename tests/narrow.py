@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffsal.config import ModelConfig
-from diffsal.encoders import i3d, inception, mvit, resnet3d, s3d
+from diffsal.networks.encoders import i3d, inception, mvit, resnet3d, s3d
 
 FACTOR = 8
 

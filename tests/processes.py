@@ -13,7 +13,7 @@ import torch
 import torch._dynamo
 import torch.utils.tensorboard
 
-import diffsal.recipes  # noqa: F401
+import diffsal.training.recipes  # noqa: F401
 
 NARROW = [
     "video_encoder=mobilenet_v2", "height=64", "width=64", "num_frames=8", "widths=32,32,32,32", "noise_width=32",
@@ -63,7 +63,7 @@ def _run(function: Callable, arguments: tuple, environment: dict[str, str]) -> N
 
 def train(recipe: str, data: Path, out: Path, settings: list[str], resume: bool = False) -> None:
     """As the command does it, exit codes included."""
-    from diffsal.cli import main
+    from diffsal.cli.commands import main
 
     main(["train", recipe, *NARROW, *settings, "--data", str(data), "--out", str(out), *["--resume"][: int(resume)]])
 
@@ -81,8 +81,8 @@ def train_and_die(recipe: str, data: Path, out: Path, settings: list[str], step:
 
     Its workers' process numbers are then in ``TOLD``.
     """
-    from diffsal.engine import Engine
-    from diffsal.runs import RunFolder
+    from diffsal.training.engine import Engine
+    from diffsal.training.run_folder import RunFolder
 
     step_once, save = Engine.train_step, RunFolder.save_checkpoint
 
@@ -106,7 +106,7 @@ def train_on_a_full_disk(recipe: str, data: Path, out: Path, settings: list[str]
     """:func:`train` whose second checkpoint does not fit."""
     import resource
 
-    from diffsal.runs import RunFolder
+    from diffsal.training.run_folder import RunFolder
 
     save = RunFolder.save_checkpoint
 
@@ -126,9 +126,9 @@ def predict_stuck(video: Path, stuck: Path, fails: bool) -> None:
     """
     import time
 
-    import diffsal.weights
-    from diffsal.cli import main
-    from diffsal.writers import VideoWriter
+    import diffsal.weights.files
+    from diffsal.cli.commands import main
+    from diffsal.outputs.writers import VideoWriter
     from tests.standin import StandIn
 
     class Stuck(StandIn):
@@ -145,6 +145,6 @@ def predict_stuck(video: Path, stuck: Path, fails: bool) -> None:
 
     if fails:
         VideoWriter.write = write
-    diffsal.weights.load = lambda name: Stuck()
+    diffsal.weights.files.load = lambda name: Stuck()
     sys.argv = ["diffsal", "predict", str(video)]
     main()

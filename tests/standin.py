@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diffsal.config import ModelConfig
-from diffsal.model import DiffSal, Features
+from diffsal.networks.diffsal import DiffSal, Features
 
 
 @dataclass

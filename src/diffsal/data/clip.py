@@ -14,10 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from diffsal.audio import SAMPLE_RATE, Sound
-from diffsal.container import frame_seconds, frames_in_header
 from diffsal.errors import InputError
-from diffsal.media import Frame, Source, open_source, read_picture
+from diffsal.media.container import frame_seconds, frames_in_header
+from diffsal.media.mel import SAMPLE_RATE, Sound
+from diffsal.media.source import Frame, Source, open_source, read_picture
 
 
 class Truth(Protocol):
@@ -70,7 +70,7 @@ class Clip:
         return source
 
     def source(self) -> Source:
-        """The clip as :func:`diffsal.prediction.predict` takes it; each call gives a fresh one, without problems."""
+        """The clip as :func:`diffsal.predict` takes it; each call gives a fresh one, without problems."""
         return replace(self._opened, problems=[])
 
     @cached_property

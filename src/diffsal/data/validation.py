@@ -12,12 +12,12 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from diffsal.data import DATASETS, dhf1k, find, gaze, hollywood2, stavis, ucf_sports
 from diffsal.data.clip import Clip
-from diffsal.data.maps import MapFiles
+from diffsal.data.databases import DATASETS, dhf1k, find, gaze, hollywood2, stavis, ucf_sports
+from diffsal.data.truth import MapFiles
 from diffsal.data.workers import in_parallel
 from diffsal.errors import InputError
-from diffsal.soundtrack import sound_end
+from diffsal.media.soundtrack import sound_end
 
 SAMPLED_FRAMES = 3  # of each clip are decoded: the first, the middle, the last
 SOUND_TOLERANCE_SECONDS = 0.5

@@ -1,0 +1,108 @@
+"""Several inputs one after another: a progress bar on a terminal, one line each elsewhere, errors told as they come."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from diffsal.bars import bar, interruptible
+from diffsal.errors import InputError
+from diffsal.media.source import expand, open_source
+from diffsal.networks.diffsal import DiffSal
+from diffsal.outputs.render import Outputs, Rendered, outputs_for, render
+from diffsal.outputs.writers import partial_path
+
+
+def run_all(
+    model: DiffSal, inputs: list[str], wanted: Outputs, only_maps: bool, force: bool, settings: dict
+) -> int:
+    """Render every input, each on its own; the exit code: 0, or 1 where one failed or could be done only in part."""
+    console = Console(stderr=True)
+    names, problems = _expanded(inputs)
+    failed, taken = bool(problems), set()
+    several = len(names) + len(problems) > 1 or (bool(names) and names != inputs)  # a folder of one counts too
+    if several:
+        for folder in wanted.files:
+            folder.mkdir(parents=True, exist_ok=True)
+    _tell(problems)
+    done = 0
+    with bar(console) as progress, interruptible():
+        for name in names:
+            task = progress.add_task(name, total=None)
+            try:
+                result, outputs = _one(model, name, wanted, only_maps, force, several, taken, settings, progress, task)
+            except KeyboardInterrupt:
+                progress.stop()
+                _tell([f"{name}: stopped; {done} of {len(names)} inputs are done, nothing half-written is left"])
+                return 1
+            except (InputError, OSError) as error:
+                failed = True
+                _tell([_line(error, name)])
+                continue
+            finally:
+                progress.remove_task(task)
+            done += 1
+            failed = failed or bool(result.problems)
+            _tell(result.problems)
+            where = ", ".join(map(str, [*outputs.files, *([outputs.maps] if outputs.maps else [])]))
+            print(f"{name}: {result.frames} frame{'s' * (result.frames != 1)} → {where}")
+    return int(failed)
+
+
+def _one(
+    model, name, wanted, only_maps, force, several, taken: set[Path], settings, progress, task
+) -> tuple[Rendered, Outputs]:
+    source = open_source(name)
+    outputs = outputs_for(name, source, wanted, only_maps, several)
+    files = {p.resolve() for p in outputs.files}
+    if not source.is_picture and outputs.maps:
+        files.add(outputs.maps.resolve())
+    if files & taken:
+        raise InputError(f"{name}: another input has written {sorted(files & taken)[0]}; rename one of the two")
+    outputs.check(source, force)
+    taken |= files
+
+    def show(done: int, total: int | None) -> None:
+        progress.update(task, completed=done, total=total)
+
+    try:
+        return render(model, source, outputs, on_frame=show, **settings), outputs
+    except KeyboardInterrupt:  # it may have come between the making of a file and the knowing of it
+        for path in outputs.files:
+            partial_path(path).unlink(missing_ok=True)
+        raise
+    except OSError as error:
+        raise InputError(_line(error, name, outputs)) from None
+
+
+def _expanded(inputs: list[str]) -> tuple[list[str], list[str]]:
+    """Folders of videos as their videos; beside them, what could not be read."""
+    names: list[str] = []
+    problems: list[str] = []
+    for given in inputs:
+        try:
+            names.extend(expand(given))
+        except (InputError, OSError) as error:
+            problems.append(_line(error, given))
+    return names, problems
+
+
+def _line(error: InputError | OSError, name: str, outputs: Outputs | None = None) -> str:
+    """The error in one line: which file, what is wrong, what to do. A file that grows goes by its final name."""
+    if isinstance(error, InputError):
+        return str(error)
+    wanted = [*outputs.files, *([outputs.maps] if outputs.maps else [])] if outputs else []
+    final = {str(partial_path(path).absolute()): path for path in wanted}
+    at = final.get(str(error.filename), error.filename) or ", ".join(map(str, wanted))
+    where = f"{name} → {at}" if at else name
+    full = "; make room there, or write elsewhere" if error.errno == errno.ENOSPC else ""
+    return f"{where}: {error.strerror or error}{full}"
+
+
+def _tell(lines: Iterator[str] | list[str]) -> None:
+    for line in lines:
+        print(f"diffsal: {line}", file=sys.stderr)

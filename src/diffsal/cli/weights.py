@@ -1,0 +1,45 @@
+"""The commands about weights: what they are, and from others' to ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pth, .pt or .safetensors of others.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Store half precision: half the size.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Others' checkpoints to ours: a released DiffSal, or encoders pretrained on Kinetics, ImageNet or AudioSet.
+
+    Known layouts: the released DiffSal, torchvision's mvit_v2_s, s3d and mobilenet_v2, mmaction2's mvit-small, Hara's
+    resnet-50-kinetics, DeepMind's I3D, efficientnet-lite0, torchvggish and YAMNet. Nothing in a checkpoint is run.
+    """
+    from diffsal.weights.convert import convert as convert_file
+
+    conversion = convert_file(checkpoint, out, half, force)
+    print(f"{checkpoint}: {conversion.title}; {conversion.parameters:,} parameters → {out}")
+    for unused in conversion.unused:
+        print(f"  not taken over: {unused.name}, {unused.parameters:,} parameters: {unused.why}")
+
+
+def info(
+    weights: Annotated[str, typer.Argument(metavar="[NAME|FILE]", help="Weights by name, or a file.")] = "compact",
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What weights hold: parts, parameters, multiply-accumulates, preprocessing, where from, scores."""
+    from diffsal.weights.describe import describe, tables
+
+    information = describe(weights)
+    if json:
+        from json import dumps
+
+        print(dumps(information.to_dict(), indent=1))
+        return
+    from rich.console import Console
+
+    Console().print(tables(information))

@@ -1,0 +1,1 @@
+"""An eye tracker's samples into fixations and maps."""

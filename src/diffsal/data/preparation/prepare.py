@@ -1,0 +1,319 @@
+"""What the readers need and a download does not hold: archives opened, frames and sound extracted, maps drawn.
+
+What is there stays as it is (``force`` draws maps and fixations anew), and each file or folder appears whole: a run
+that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+import wave
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from diffsal.data.clip import Clip
+from diffsal.data.databases import dhf1k, find, gaze, hollywood2, stavis, ucf_sports
+from diffsal.data.preparation.archives import extract, find_archives
+from diffsal.data.preparation.samples import Recording, fixations
+from diffsal.data.truth import MapFiles, Sigma, blur, read_fixations
+from diffsal.data.workers import in_parallel
+from diffsal.errors import InputError
+from diffsal.files import whole_folder, write_picture, write_whole
+from diffsal.media.source import PICTURE_SUFFIXES, VIDEO_SUFFIXES, open_source
+
+PUBLISHED_SIGMA = {"dhf1k": Sigma(dhf1k.SIGMA_PIXELS, "px"), "hollywood2": Sigma(hollywood2.SIGMA_PIXELS, "px"),
+                   "ucf_sports": Sigma(ucf_sports.SIGMA_PIXELS, "px")}
+OWN_SIGMA = Sigma(gaze.SIGMA_FRACTION, "w")
+ONSET_SECONDS = 0.02  # a fixation that begins no later than this was there when the picture appeared
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What to make. ``sigma`` None: the blur that was published, elsewhere 0.025 of the width.
+
+    ``frames``: extract every video file to pictures (``picture_format`` jpg or png), which training reads faster, and
+    its sound to wav where the layout has a place for it. ``recording`` says what samples of an eye tracker mean.
+    """
+
+    frames: bool = False
+    picture_format: str = "jpg"
+    sigma: Sigma | None = None
+    recording: Recording = field(default_factory=Recording)
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.picture_format not in ("jpg", "png"):
+            raise InputError(f"format {self.picture_format!r}: expected jpg or png")
+
+
+class Stopped(Exception):
+    """Someone has stopped the run while this piece was being made."""
+
+
+@dataclass(eq=False)
+class Prepared:
+    """How many of what were made, and one line for each thing that could not be."""
+
+    made: Counter = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def go_on(self) -> None:
+        """Raises :class:`Stopped` once the run is stopped; what is half done is then thrown away."""
+        if self.stop.is_set():
+            raise Stopped
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count:,} {what}" for what, count in self.made.items()) or "nothing had to be made"
+
+
+Job = Callable[[Prepared], None]  # adds what it made and what went wrong
+
+
+def prepare(
+    dataset: str,
+    root: Path,
+    settings: Preparation | None = None,
+    *,
+    workers: int | None = None,
+    on_job: Callable[[int, int], None] = lambda done, total: None,
+) -> Prepared:
+    """Make what is missing of ``dataset`` under ``root``.
+
+    In this order, each several at a time: archives; samples to fixations (gaze layout); then, clip by clip, frames,
+    sound and maps. ``on_job(done, total)`` is called after each piece. One that fails is told in ``problems`` and the
+    others go on. Raises :class:`InputError` for an unknown data set, or where nothing of it is there.
+    """
+    find(dataset)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; put the download there, see docs/databases.md")
+    settings, result, done = settings or Preparation(), Prepared(), 0
+    archives, foreign = find_archives(root)
+    for step in (lambda: [partial(_extract, archive) for archive in archives],
+                 lambda: _sample_jobs(root, settings) if dataset == "gaze" else [],
+                 lambda: [partial(_prepare_clip, clip, root, settings) for clip in _clips(dataset, root, result)]):
+        try:
+            jobs = step()
+        except InputError as error:
+            hint = f"; extract {foreign[0].name} there first, with `unar` or `7z x`" if foreign else ""
+            raise InputError(f"{error}{hint}") from None
+        total, stop = done + len(jobs), threading.Event()
+        for one in in_parallel(partial(_run, stop), jobs, workers, stop):
+            done += 1
+            result.made += one.made
+            result.problems += one.problems
+            on_job(done, total)
+    return result
+
+
+def _run(stop: threading.Event, job: Job) -> Prepared:
+    result = Prepared(stop=stop)
+    try:
+        job(result)
+    except Stopped:
+        return Prepared()
+    except (InputError, OSError) as error:
+        result.problems.append(str(error))
+    return result
+
+
+def _clips(dataset: str, root: Path, result: Prepared) -> list[Clip]:
+    """Every clip; of the gaze layout those of each set that can be read."""
+    if dataset != "gaze":
+        return find(dataset)(root, "all")
+    clips, names = [], gaze.set_names(root)
+    if not names:
+        raise InputError(f"{root}: no sets: expected folders videos/SET or images/SET; see docs/databases.md")
+    for name in names:
+        try:
+            clips += gaze.read(root, name)
+        except InputError as error:
+            result.problems.append(str(error))
+    return clips
+
+
+def _extract(archive: Path, result: Prepared) -> None:
+    result.made["files out of archives"] += extract(archive, result.go_on)
+
+
+# --- one clip -----------------------------------------------------------------------------------------------------
+
+
+def _prepare_clip(clip: Clip, root: Path, settings: Preparation, result: Prepared) -> None:
+    clip = clip.fresh()
+    if settings.frames and clip.video.suffix.lower() in VIDEO_SUFFIXES and clip.video.is_file():
+        _extract_frames(clip, root, settings, result)
+    sigma = settings.sigma or PUBLISHED_SIGMA.get(clip.dataset, OWN_SIGMA)
+    if isinstance(clip.truth, MapFiles):
+        _draw_missing_maps(clip.truth, sigma, settings, result)
+    elif isinstance(clip.truth, gaze.GazeTruth):
+        _draw_gaze(clip, root, sigma, settings, result)
+
+
+def _extract_frames(clip: Clip, root: Path, settings: Preparation, result: Prepared) -> None:
+    """Pictures where the reader looks for them first; and the sound, in STAViS's package."""
+    if clip.dataset == "dhf1k":
+        folder, name = root / "annotation" / clip.name / "images", "{:04d}"
+    elif clip.dataset in stavis.SETS:
+        place = Path(stavis.SETS[clip.dataset].folder) / clip.name
+        folder, name = root / "video_frames" / place, "img_{:05d}"
+        sound, wav = clip.sound(None), root / "video_audio" / place / f"{clip.name}.wav"
+        if sound is not None and not wav.exists():
+            start = round((clip.seconds(0) - sound.start_seconds) * sound.rate)
+            write_wav(wav, sound.excerpt(start, len(sound.waveform)), sound.rate)
+            result.made["sounds"] += 1
+    elif clip.dataset in ("hollywood2", "ucf_sports"):
+        folder, name = clip.video.parent / "images", clip.name + "_{:05d}"
+    else:
+        return  # the gaze layout takes its times from the video file
+    source = clip.source()
+    with whole_folder(folder) as growing:
+        for frame in source.frames():
+            result.go_on()
+            write_picture(growing / f"{name.format(frame.index + 1)}.{settings.picture_format}", frame.image)
+            result.made["frames"] += 1
+    result.problems += source.problems
+
+
+def write_wav(path: Path, waveform: np.ndarray, rate: int) -> None:
+    """float32 (n,) in [-1, 1] → 16-bit mono."""
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.clip(np.rint(waveform * 32_768), -32_768, 32_767).astype("<i2").tobytes())
+    write_whole(path, data.getvalue())
+
+
+def _draw_missing_maps(truth: MapFiles, sigma: Sigma, settings: Preparation, result: Prepared) -> None:
+    """A map for every file of fixations that has none; where nobody fixates, none."""
+    for number, name in truth.fixation_names.items():
+        if number in truth.map_names and not settings.force:
+            continue
+        result.go_on()
+        path = truth.fixation_folder / name
+        try:
+            fixated = read_fixations(path)
+        except InputError as error:
+            result.problems.append(str(error))
+            continue
+        if not fixated.any():
+            result.problems.append(f"{path}: nobody fixates, so there is no map; leave the frame out")
+            continue
+        width = fixated.shape[1]
+        target = truth.map_names.get(number, f"{path.stem.replace('fixMap', 'eyeMap')}.png")
+        pixels = width * sigma.fraction(width, _degrees_wide(settings.recording, width))
+        write_picture(truth.maps / target, blur(fixated, pixels))
+        result.made["maps"] += 1
+
+
+def _draw_gaze(clip: Clip, root: Path, sigma: Sigma, settings: Preparation, result: Prepared) -> None:
+    """``maps/SET/CLIP/000000.png`` and ``fixations/SET/CLIP/000000.png``; of a picture, ``SET/PICTURE.png``."""
+    ending = ".png" if clip.is_picture else ""
+    maps, points = (root / kind / clip.split / f"{clip.name}{ending}" for kind in ("maps", "fixations"))
+    if maps.exists() and points.exists() and not settings.force:
+        return
+    scale = sigma.fraction(clip.width, _degrees_wide(settings.recording, clip.width))
+    truth = gaze.GazeTruth(clip.truth.table, scale, clip.truth.gaze)
+    if truth.outside:
+        result.problems.append(f"{truth.table}: {truth.outside} fixations outside the picture of {clip.name} left out")
+    if clip.is_picture:
+        write_picture(points, truth.fixations(clip, 0).astype(np.uint8) * 255)
+        write_picture(maps, np.rint(truth.saliency_map(clip, 0) * 255).astype(np.uint8))
+        result.made["maps"] += 1
+        return
+    with whole_folder(points) as growing:
+        for index in range(clip.num_frames):
+            result.go_on()
+            write_picture(growing / f"{index:06d}.png", truth.fixations(clip, index).astype(np.uint8) * 255)
+    with whole_folder(maps) as growing:
+        for index in range(clip.num_frames):
+            result.go_on()
+            saliency = truth.saliency_map(clip, index)
+            write_picture(growing / f"{index:06d}.png", np.rint(saliency * 255).astype(np.uint8))
+    result.made["maps"] += clip.num_frames
+
+
+def _degrees_wide(recording: Recording, width: int) -> float | None:
+    degree = recording.pixels_per_degree
+    return None if degree is None else recording.place(width, 1)[2] / degree
+
+
+# --- samples of an eye tracker --------------------------------------------------------------------------------------
+
+
+def _sample_jobs(root: Path, settings: Preparation) -> list[Job]:
+    """One job for each clip's table of samples, ``samples/SET/CLIP.csv``, and one for each set of pictures."""
+    jobs: list[Job] = []
+    for folder in sorted(p for p in root.glob("samples/*") if p.is_dir()):
+        paths = sorted(folder.glob("*.csv"))
+        if (root / "images" / folder.name).is_dir():
+            target = root / "gaze" / f"{folder.name}.csv"
+            if settings.force or not (target.exists() or target.with_name(f"{target.name}.gz").exists()):
+                jobs.append(partial(_fixate_pictures, paths, root / "images" / folder.name, target, settings))
+            continue
+        for path in paths:
+            target = root / "gaze" / folder.name / path.name
+            if settings.force or not target.exists():
+                jobs.append(partial(_fixate_clip, path, root / "videos" / folder.name, target, settings))
+    return jobs
+
+
+def _fixate_clip(path: Path, videos: Path, target: Path, settings: Preparation, result: Prepared) -> None:
+    rows = _fixations(path, _beside(videos, path.stem, VIDEO_SUFFIXES), settings, result)
+    lines = [(o, f"{s:.4f}", f"{d:.4f}", f"{x:.6f}", f"{y:.6f}") for o, s, d, x, y in rows]
+    _write_table(target, gaze.VIDEO_COLUMNS, lines)
+    result.made["tables of fixations"] += 1
+
+
+def _fixate_pictures(paths: list[Path], folder: Path, target: Path, settings: Preparation, result: Prepared) -> None:
+    """All pictures of a set in one table; ``index`` 0 is the fixation that was there when the picture appeared."""
+    lines = []
+    for path in paths:
+        try:
+            rows = _fixations(path, _beside(folder, path.stem, PICTURE_SUFFIXES), settings, result)
+        except InputError as error:
+            result.problems.append(f"{error}; left out of {target}, add it with --force")
+            continue
+        for observer in sorted({row[0] for row in rows}):
+            own = sorted(row for row in rows if row[0] == observer)
+            first = 0 if own[0][1] <= ONSET_SECONDS else 1
+            lines += [(path.stem, observer, index, f"{x:.6f}", f"{y:.6f}", f"{duration:.4f}")
+                      for index, (_, _, duration, x, y) in enumerate(own, first)]
+    if not lines:
+        return
+    _write_table(target, (*gaze.PICTURE_COLUMNS, "duration_s"), lines)
+    result.made["tables of fixations"] += 1
+
+
+def _fixations(path: Path, shown: Path, settings: Preparation, result: Prepared) -> list[tuple]:
+    source = open_source(shown)
+    rows, outside = fixations(path, settings.recording, source.width, source.height)
+    if not rows:
+        raise InputError(f"{path}: no fixation in its samples lies on the picture ({outside} lie outside); check the "
+                         "units, the pixels per degree and where the picture was shown")
+    if outside:
+        result.made["fixations outside the picture left out"] += outside
+    return rows
+
+
+def _beside(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path:
+    found = [p for p in sorted(folder.glob(f"{stem}.*")) if p.suffix.lower() in suffixes]
+    if not found:
+        raise InputError(f"{folder / stem}: no such video or picture, but there are samples for it; put it there")
+    return found[0]
+
+
+def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerows([columns, *rows])
+    write_whole(path, text.getvalue().encode())

@@ -1,0 +1,242 @@
+"""What the network attends to: the audio-visual interaction of every stage, and the difference that the sound makes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffsal.config import SamplingConfig, Spacing
+from diffsal.errors import InputError
+from diffsal.media.mel import Sound, log_mel
+from diffsal.media.shifted_sound import ShiftedSound
+from diffsal.media.source import Frame, Source, open_source
+from diffsal.networks.diffsal import DiffSal
+from diffsal.outputs.attention import moved
+from diffsal.outputs.panels import Panel, figure, heat, heat_over, signed_heat, write_figure
+from diffsal.outputs.writers import OVERLAY_SUFFIXES, VideoWriter
+from diffsal.prediction.hearing import Heard
+from diffsal.prediction.pipeline import Prediction, Stream, check_device
+
+HEARD_SECONDS = 0.96  # of sound around the frame, shown as a spectrogram
+SAME_FRAME_SECONDS = 1e-4
+MAX_STAGES = 4
+PICTURE_SUFFIXES = (".png", ".jpg", ".pdf")
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One frame. ``prediction`` is with its own sound; ``muted`` and ``elsewhere`` (h, w) without, and with another
+    moment's; ``interactions`` the root mean square over channels of audio times picture (before its softmax; the
+    paper's Figure 7) at every modulation stage, coarse to fine, (H, W) each. Without sound: None, None and [].
+    ``heard`` are the log-mel spectrograms (64, n) around the frame: its own, the other moment's.
+    """
+
+    prediction: Prediction
+    muted: np.ndarray | None = None
+    elsewhere: np.ndarray | None = None
+    interactions: tuple[np.ndarray, ...] = ()
+    heard: tuple[np.ndarray, ...] = ()
+
+
+def explain(
+    model: DiffSal,
+    source: str | Path | Source,
+    *,
+    frame: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    shift_seconds: float | None = None,
+    steps: int = 1,
+    seed: int = 0,
+    spacing: Spacing = "linspace",
+    device: str = "cpu",
+) -> Iterator[Explanation]:
+    """Explain one ``frame`` (0-based), or every frame from ``start`` to ``end`` seconds, as a stream.
+
+    The other moment's sound is the clip's own, moved round by ``shift_seconds`` (default: half of its length).
+    The other settings are :func:`diffsal.predict`'s. Raises :class:`InputError` for a frame that the clip lacks.
+    """
+    source = source if isinstance(source, Source) else open_source(source)
+    if frame is not None:
+        seconds = frame_seconds(source, frame)
+        start, end = seconds - SAME_FRAME_SECONDS, seconds + SAME_FRAME_SECONDS
+    check_device(device)
+    sampling, span = SamplingConfig(steps, spacing, seed), (start, end)
+    yield from _Explaining(model.to(device).eval(), source, sampling, span, device, shift_seconds).predictions()
+
+
+class _Explaining(Stream):
+    """A stream whose predictions are explanations."""
+
+    def __init__(
+        self, model: DiffSal, source: Source, sampling: SamplingConfig, span: tuple[float | None, float | None],
+        device: str, shift_seconds: float | None,
+    ) -> None:
+        super().__init__(model, source, sampling, False, span, device)
+        self.own = source.sound() if model.audio_encoder is not None else None
+        self.hooks: list = []
+        if self.own is None:
+            return
+        shift = self.own.duration_seconds / 2 if shift_seconds is None else shift_seconds
+        self.source = ShiftedSound(**{f.name: getattr(source, f.name) for f in fields(Source)}, shift_seconds=shift)
+        self.other = self.source.sound()
+        self.hearings.append(self._hearing(self._sound()))
+        self.source = source
+        self.seen = threading.local()  # of the thread at work: every stage's interaction, call by call
+        self.hooks = [stage.register_forward_hook(self._see) for stage in self.model.unet.stages]
+
+    def predictions(self) -> Iterator[Explanation]:
+        try:
+            yield from super().predictions()
+        finally:
+            for hook in self.hooks:
+                hook.remove()
+
+    def finished(self, drawn: Iterator[Explanation]) -> Iterator[Explanation]:
+        """They are finished already: every frame goes through the network."""
+        return drawn
+
+    def _see(self, _stage: nn.Module, _given: tuple, result: tuple[Tensor, Tensor | None]) -> None:
+        self.seen.interactions.append(result[1])
+
+    def predict_windows(
+        self, frames: list[Frame], windows: list[Tensor], heard: Heard, heard_elsewhere: Heard | None = None
+    ) -> list[Explanation]:
+        if heard_elsewhere is None or heard.mel is None:
+            return [Explanation(x.prediction()) for x in super().predict_windows(frames, windows, Heard())]
+        self.seen.interactions = []
+        own = [x.prediction() for x in super().predict_windows(frames, windows, heard)]
+        stages = [x.float().square().mean(1).sqrt().cpu().numpy()
+                  for x in self.seen.interactions[-len(self.model.unet.stages):]]
+        muted = [x.prediction() for x in super().predict_windows(frames, windows, Heard())]
+        elsewhere = [x.prediction() for x in super().predict_windows(frames, windows, heard_elsewhere)]
+        return [
+            Explanation(own[i], muted[i].saliency, elsewhere[i].saliency, tuple(x[i] for x in stages),
+                        tuple(_spectrogram(sound, frame.seconds) for sound in (self.own, self.other)))
+            for i, frame in enumerate(frames)
+        ]
+
+
+def frame_seconds(source: Source, index: int) -> float:
+    """When frame ``index`` is shown. Raises :class:`InputError` where the clip ends before."""
+    last = None
+    for frame in source.frames(max(0.0, (index - 2) / source.frame_rate) if index > 100 else None):
+        if frame.index == index:
+            return frame.seconds
+        if frame.index > index:  # frames come unevenly: look from the beginning
+            return next(f.seconds for f in source.frames() if f.index == index)
+        last = frame.index
+    if last is None and index > 100:
+        last = max((f.index for f in source.frames()), default=-1)
+    raise InputError(f"{source.name}: has no frame {index}, its last is {last}; frames count from 0")
+
+
+def _spectrogram(sound: Sound, seconds: float) -> np.ndarray:
+    middle = round((seconds - sound.start_seconds) * sound.rate)
+    half = round(HEARD_SECONDS / 2 * sound.rate)
+    return log_mel(torch.from_numpy(sound.excerpt(middle - half, middle + half)), 0.01).T.numpy()
+
+
+def draw(explanation: Explanation, name: str = "", aspect: Fraction = Fraction(1)) -> np.ndarray:
+    """The figure of one frame: picture and maps above, the stages' interactions over the frame below; RGB uint8.
+
+    ``aspect`` is the shape of the picture's pixels, width over height: the figure's are square.
+    """
+    prediction = explanation.prediction
+    size = (max(1, round(prediction.image.shape[1] * aspect)), prediction.image.shape[0])
+    image, own, muted, elsewhere = (
+        x if x is None or aspect == 1 else cv2.resize(x, size)
+        for x in (prediction.image, prediction.saliency, explanation.muted, explanation.elsewhere)
+    )
+    title = f"{name}  frame {prediction.index}, {prediction.seconds:.2f} s".strip()
+    if muted is None or elsewhere is None:
+        return figure([[Panel(image, "picture"), Panel(heat(own), "saliency")]], title,
+                      ["No sound: the file has none, or the network takes none. There is no interaction to show."])
+    highest = max(float(x.max()) for x in (own, muted, elsewhere))
+    difference = own - muted
+    maps = [
+        Panel(image, "picture", " "),
+        Panel(heat(own, highest), "map with its sound", f"highest {own.max():.2f}"),
+        Panel(heat(muted, highest), "without sound", f"{moved(own, muted):.1%} of attention elsewhere"),
+        Panel(heat(elsewhere, highest), "another moment’s sound",
+              f"{moved(own, elsewhere):.1%} of attention elsewhere"),
+        Panel(signed_heat(difference), "with minus without", f"dark {_signed(min(0, difference.min()))}, "
+              f"grey 0, light {_signed(max(0, difference.max()))}"),
+    ]
+    stages = [
+        Panel(heat_over(image, x), f"sound × picture, stage {i + 1}",
+              f"{x.shape[0]}x{x.shape[1]}, {x.min() / x.mean():.1f} to {x.max() / x.mean():.1f} of its mean")
+        for i, x in enumerate(explanation.interactions)
+    ]
+    stages += [Panel(None)] * (MAX_STAGES - len(stages))
+    stages.append(Panel(_heard(explanation.heard, image.shape), f"what is heard ({HEARD_SECONDS} s)",
+                        "above: its own; below: the other moment’s"))
+    return figure([maps, stages], title, [
+        "Maps share one scale. An interaction is the root mean square over channels of audio times picture, "
+        "each stretched from its lowest to its highest."
+    ])
+
+
+def _signed(value: float) -> str:
+    rounded = round(float(value), 3)
+    return f"{rounded:+.3f}" if rounded else "0"
+
+
+def _heard(spectrograms: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
+    low = min(float(s.min()) for s in spectrograms)
+    high = max(float(s.max()) for s in spectrograms)
+    height, width = shape[:2]
+    bar = max(2, height // 60)
+    half = max(1, (height - bar) // 2)
+    parts = [cv2.resize(heat(s[::-1] - low, high - low), (width, half), interpolation=cv2.INTER_NEAREST)
+             for s in spectrograms]
+    for part in parts:
+        part[:, width // 2] = 255  # the frame's own moment
+    whole = np.concatenate([parts[0], np.full((height - 2 * half, width, 3), 255, np.uint8), parts[1]])
+    return whole
+
+
+def write_explanation(
+    model: DiffSal,
+    source: Source,
+    path: Path,
+    on_frame: Callable[[int], None] | None = None,
+    **settings,
+) -> int:
+    """:func:`explain` into a picture (PNG, JPEG, PDF) or, for a span, a video with the sound; how many frames.
+
+    Files appear whole or not at all. Raises :class:`InputError` where no frame lies in the span.
+    """
+    is_video = settings.get("frame") is None and not source.is_picture
+    suffixes = OVERLAY_SUFFIXES if is_video else PICTURE_SUFFIXES
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: this explanation is one of {' '.join(suffixes)}; rename it")
+    name, done = Path(source.name).name, 0
+    square = replace(source, sample_aspect_ratio=Fraction(1))
+    writer = VideoWriter(path, square, settings.get("start"), settings.get("end")) if is_video else None
+    try:
+        for explanation in explain(model, source, **settings):
+            image = draw(explanation, name, source.sample_aspect_ratio)
+            if writer:
+                writer.write(explanation.prediction, image)
+            else:
+                write_figure(path, image)
+            done += 1
+            if on_frame:
+                on_frame(done)
+        if not done:
+            raise InputError(f"{source.name}: no frame lies between --start and --end")
+        if writer:
+            writer.close()
+    finally:
+        if writer:
+            writer.discard()
+    return done

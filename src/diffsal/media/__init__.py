@@ -1,0 +1,1 @@
+"""Opens anything people have: files, folders, cameras, sound; one clock."""

@@ -1,0 +1,58 @@
+"""``predict --json``: where attention is in every frame, as numbers. The schema stands in docs/json.md."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from diffsal.media.source import Source
+from diffsal.outputs.attention import Region, entropy_bits, moved, on_grid, peaks
+from diffsal.outputs.writers import partial_path
+from diffsal.prediction.pipeline import Prediction
+
+SCHEMA, VERSION = "diffsal.attention", 1
+DIGITS = 5  # of fractions
+
+
+class AttentionWriter:
+    """One JSON document, a line for each frame, whole or not at all. Memory stays flat."""
+
+    def __init__(self, path: Path, source: Source, settings: dict, regions: Sequence[Region] = ()) -> None:
+        self.path, self.partial, self.regions = path, partial_path(path), tuple(regions)
+        self.file = self.partial.open("w", encoding="utf-8")
+        self.count = 0
+        self.before: np.ndarray | None = None
+        self.head = {
+            "schema": SCHEMA, "version": VERSION, "source": Path(source.name).name, "width": source.width,
+            "height": source.height, "frame_rate": source.frame_rate, "settings": settings,
+            "regions": [{"name": r.name, "box": r.box} for r in regions],
+        }
+
+    def write(self, prediction: Prediction, image: np.ndarray | None = None) -> None:
+        saliency, spread, cells = prediction.saliency, prediction.spread, on_grid(prediction.saliency)
+        frame = {
+            "index": prediction.index, "seconds": round(prediction.seconds, 6),
+            "peaks": [{k: round(v, DIGITS) for k, v in asdict(p).items()} for p in peaks(saliency)],
+            "entropy_bits": round(entropy_bits(saliency), 4),
+            "spread": None if spread is None else round(float(spread.mean() / max(saliency.mean(), 1e-12)), DIGITS),
+            "moved": None if self.before is None else round(moved(self.before, cells), DIGITS),
+            "regions": {r.name: round(r.share(saliency), DIGITS) for r in self.regions},
+        }
+        if not self.count:
+            self.file.write(json.dumps(self.head, ensure_ascii=False)[:-1] + ', "frames": [\n')
+        self.file.write((",\n" if self.count else "") + json.dumps(frame, ensure_ascii=False))
+        self.count, self.before = self.count + 1, cells
+
+    def close(self) -> None:
+        self.file.write("\n]}\n")
+        self.file.close()
+        os.replace(self.partial, self.path)
+
+    def discard(self) -> None:
+        self.file.close()
+        self.partial.unlink(missing_ok=True)

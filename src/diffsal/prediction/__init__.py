@@ -1,0 +1,1 @@
+"""A video in, one saliency map per frame out."""

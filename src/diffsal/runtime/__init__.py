@@ -1,0 +1,1 @@
+"""How a window gets its map."""

@@ -1,0 +1,1 @@
+"""Algorithm 1, from recipe to weights."""

@@ -1,0 +1,1 @@
+"""Weight files: ours, others', the catalogue."""
