@@ -100,7 +100,7 @@ def measure_parts(model, clip: Path, steps: int) -> dict[str, float]:
     mels = MelTrack(config, sounds[0])
     if sounds[0] is not None and model.audio_encoder is not None:
         parts["mel"] = timed(lambda: [mels.window(f.seconds, source.frame_rate, f.index) for f in frames], 1) / count
-        mel = torch.stack([mels.window(f.seconds, source.frame_rate, f.index) for f in frames[:BATCH]])
+        mel = torch.from_numpy(np.stack([mels.window(f.seconds, source.frame_rate, f.index) for f in frames[:BATCH]]))
         parts["encode sound"] = timed(lambda: model.audio_encoder(mel), 5) / BATCH
         features = model.encode_window(windows, mel) if model.encodes_frames else model.encode(video, mel)
     parts["noise"] = timed(lambda: [frame_noise(config.height, config.width, 0, i) for i in range(BATCH)], 5) / BATCH

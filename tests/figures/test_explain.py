@@ -47,7 +47,7 @@ def by_hand(model, clip, index):
     pixels = torch.from_numpy(np.stack(images)).permute(3, 0, 1, 2)[None].float() / 255
     mean, std = (torch.tensor(v).view(1, 3, 1, 1, 1) for v in (config.preprocessing.mean, config.preprocessing.std))
     sound = source.sound(None if config.preprocessing.sound == "released" else 16_000)
-    mel = MelTrack(config, sound).window(frames[index].seconds, source.frame_rate, index)
+    mel = torch.from_numpy(MelTrack(config, sound).window(frames[index].seconds, source.frame_rate, index))
     with torch.no_grad():
         features = model.encode((pixels - mean) / std, mel[None])
         noise = frame_noise(config.height, config.width, 0, index)[None]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from diffsal.config import SamplingConfig, Spacing
@@ -142,7 +141,7 @@ def frame_seconds(source: Source, index: int) -> float:
 def _spectrogram(sound: Sound, seconds: float) -> np.ndarray:
     middle = round((seconds - sound.start_seconds) * sound.rate)
     half = round(HEARD_SECONDS / 2 * sound.rate)
-    return log_mel(torch.from_numpy(sound.excerpt(middle - half, middle + half)), 0.01).T.numpy()
+    return log_mel(sound.excerpt(middle - half, middle + half), 0.01).T
 
 
 def draw(explanation: Explanation, name: str = "", aspect: Fraction = Fraction(1)) -> np.ndarray:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from numpy import ndarray
+from numpy.lib.stride_tricks import sliding_window_view
 
 if TYPE_CHECKING:
     from diffsal.config import ModelConfig
@@ -101,19 +100,39 @@ class Sound:
         return Sound(resample(waveform, self.rate, rate), rate, self.start_seconds)
 
 
-def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """``waveform`` (n,) float32 from ``rate`` to ``new_rate`` samples per second."""
+def resample(waveform: Float[ndarray, " n"], rate: int, new_rate: int) -> Float[ndarray, " m"]:
+    """``waveform`` float32 from ``rate`` to ``new_rate`` samples per second: m = ⌊n · new_rate / rate⌋ samples."""
     if rate == new_rate or not len(waveform):
         return waveform
-    from scipy.signal import resample_poly  # half a second that most runs do not need
-
     divisor = math.gcd(rate, new_rate)
     up, down = new_rate // divisor, rate // divisor
-    return resample_poly(waveform, up, down, window=sinc_filter(up, down))[: len(waveform) * up // down]
+    taps, before = _polyphase(up, down)
+    padded = np.pad(waveform, (before, taps.shape[1] + down))
+    resampled = np.empty(len(waveform) * up // down, np.float32)
+    for phase, kernel in enumerate(taps):  # of the outputs phase, phase + up, …, whose inputs lie ``down`` apart
+        outputs = resampled[phase::up]
+        first = phase * down // up
+        windows = sliding_window_view(padded[first:], len(kernel))[::down]
+        outputs[:] = windows[: len(outputs)] @ kernel
+    return resampled
 
 
 @lru_cache(maxsize=4)
-def sinc_filter(up: int, down: int) -> np.ndarray:
+def _polyphase(up: int, down: int) -> tuple[Float[ndarray, "{up} k"], int]:
+    """The low-pass taken apart: output n is Σ_j taps[n mod up, j] · x[⌊n · down / up⌋ − before + j], and ``before``."""
+    low_pass = up * sinc_filter(up, down)
+    half = len(low_pass) // 2
+    before = half // up + 1
+    taps = np.zeros((up, 2 * before + 2), np.float32)
+    for phase in range(up):
+        offsets = phase * down % up + up * (before - np.arange(taps.shape[1])) + half
+        inside = (offsets >= 0) & (offsets < len(low_pass))
+        taps[phase, inside] = low_pass[offsets[inside]]
+    return taps, before
+
+
+@lru_cache(maxsize=4)
+def sinc_filter(up: int, down: int) -> Float[ndarray, " k"]:
     """The low-pass of a change of rate by ``up / down``: a sinc under a Kaiser window, at ``up`` times the old rate.
 
     Fifty zero crossings, cut off at 0.917 of the lower Nyquist frequency: resampy's kaiser_best (McFee, 2016), which
@@ -128,7 +147,7 @@ def sinc_filter(up: int, down: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def mel_filters() -> Float[Tensor, "257 64"]:
+def mel_filters() -> Float[ndarray, "257 64"]:
     """Triangles equally spaced on the mel scale 1127 ln(1 + f/700), linear in mel, as in AudioSet's VGGish."""
     def mel(hertz: np.ndarray | float) -> np.ndarray:
         return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
@@ -137,32 +156,38 @@ def mel_filters() -> Float[Tensor, "257 64"]:
     edges = np.linspace(mel(LOWEST_HERTZ), mel(HIGHEST_HERTZ), NUM_BANDS + 2)
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
     triangles = np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)).clip(min=0.0)
-    return torch.from_numpy(triangles.astype(np.float32))
+    return triangles.astype(np.float32)
 
 
-def log_mel(waveform: Float[Tensor, " n"], offset: float) -> Float[Tensor, "frames 64"]:
+def log_mel(waveform: Float[ndarray, " n"], offset: float) -> Float[ndarray, "frames 64"]:
     """``log(mel + offset)`` of a 16-kHz waveform: one row per 10 ms, none for a frame that is not whole."""
     if len(waveform) < FRAME_SAMPLES:
-        return waveform.new_zeros(0, NUM_BANDS)
-    frames = waveform.unfold(0, FRAME_SAMPLES, HOP_SAMPLES) * torch.hann_window(FRAME_SAMPLES, periodic=True)
-    magnitudes = torch.fft.rfft(frames, FFT_SAMPLES).abs()
-    return torch.log(magnitudes @ mel_filters() + offset)
+        return np.zeros((0, NUM_BANDS), np.float32)
+    frames = sliding_window_view(waveform, FRAME_SAMPLES)[::HOP_SAMPLES] * _hann_window()
+    magnitudes = np.abs(np.fft.rfft(frames, FFT_SAMPLES)).astype(np.float32)
+    return np.log(magnitudes @ mel_filters() + np.float32(offset))
 
 
-def vggish_examples(log_mels: Float[Tensor, "frames 64"]) -> Float[Tensor, "n 64 64"]:
+@lru_cache(maxsize=1)
+def _hann_window() -> Float[ndarray, "400"]:
+    """Periodic: the window's next sample would be its first."""
+    return np.hanning(FRAME_SAMPLES + 1)[:-1].astype(np.float32)
+
+
+def vggish_examples(log_mels: Float[ndarray, "frames 64"]) -> Float[ndarray, "n 64 64"]:
     """Examples (time x band) of 0.64 s every 0.11 s; as many as fit."""
     if len(log_mels) < EXAMPLE_FRAMES:
-        return log_mels.new_zeros(0, EXAMPLE_FRAMES, NUM_BANDS)
-    return log_mels.unfold(0, EXAMPLE_FRAMES, EXAMPLE_HOP_FRAMES).transpose(1, 2)
+        return np.zeros((0, EXAMPLE_FRAMES, NUM_BANDS), np.float32)
+    return sliding_window_view(log_mels, EXAMPLE_FRAMES, 0)[::EXAMPLE_HOP_FRAMES].swapaxes(1, 2)
 
 
-def vggish_input(examples: Float[Tensor, "9 64 64"]) -> Float[Tensor, "1 9 112 192"]:
+def vggish_input(examples: Float[ndarray, "9 64 64"]) -> Float[ndarray, "1 9 112 192"]:
     """Nine examples, each enlarged bilinearly with half-pixel centres, as the released network takes them."""
-    enlarged = F.interpolate(examples[:, None], VGGISH_INPUT_SIZE, mode="bilinear", align_corners=False)
-    return rearrange(enlarged, "n 1 h w -> 1 n h w")
+    size = VGGISH_INPUT_SIZE[::-1]
+    return np.stack([cv2.resize(example, size, interpolation=cv2.INTER_LINEAR) for example in examples])[None]
 
 
-def released_excerpt(sound: Sound, frame_rate: float, first_frame: int, last_frame: int) -> np.ndarray:
+def released_excerpt(sound: Sound, frame_rate: float, first_frame: int, last_frame: int) -> Float[ndarray, " n"]:
     """The released code's excerpt for the 1-based frames ``first_frame`` to ``last_frame``, at 16 kHz.
 
     It counts frames from the track's first sample, whatever ``start_seconds`` says, and lays the excerpt into the
@@ -184,11 +209,11 @@ def released_excerpt(sound: Sound, frame_rate: float, first_frame: int, last_fra
     return np.pad(buffer, (missing // 2, missing - missing // 2))
 
 
-def released_examples(excerpt: np.ndarray) -> Float[Tensor, "9 64 64"]:
+def released_examples(excerpt: Float[ndarray, " n"]) -> Float[ndarray, "9 64 64"]:
     """The first nine examples; if there are fewer, each repeated in place and the first ones appended."""
-    examples = vggish_examples(log_mel(torch.from_numpy(excerpt), VGGISH_OFFSET))[:NUM_EXAMPLES]
+    examples = vggish_examples(log_mel(excerpt, VGGISH_OFFSET))[:NUM_EXAMPLES]
     repeats, remainder = divmod(NUM_EXAMPLES, len(examples))
-    return torch.cat([examples.repeat_interleave(repeats, 0), examples[:remainder]])
+    return np.concatenate([examples.repeat(repeats, axis=0), examples[:remainder]])
 
 
 def window_shape(audio_encoder: str) -> tuple[int, int, int, int]:
@@ -213,11 +238,11 @@ class MelTrack:
         if self._encoder == "yamnet" and self._policy == "released":
             raise ValueError("the released way of cutting sound is VGGish's; YAMNet needs sound='timestamps'")
         self._offset = YAMNET_OFFSET if self._encoder == "yamnet" else VGGISH_OFFSET
-        self._blocks: OrderedDict[int, Tensor] = OrderedDict()
+        self._blocks: OrderedDict[int, ndarray] = OrderedDict()
         by_time = sound is not None and self._encoder is not None and self._policy == "timestamps"
         self._sound = sound.at_rate(SAMPLE_RATE) if by_time else sound
 
-    def window(self, target_seconds: float, frame_rate: float, target_index: int) -> Float[Tensor, "1 n h w"] | None:
+    def window(self, target_seconds: float, frame_rate: float, target_index: int) -> Float[ndarray, "1 n h w"] | None:
         """The input that belongs to one video frame.
 
         ``target_seconds`` is that frame's time on the video's clock, ``target_index`` its 0-based index and
@@ -238,25 +263,25 @@ class MelTrack:
 
     def loudness(self, seconds: float) -> float:
         """The mean log-mel magnitude around a time on the video's clock (by time stamps)."""
-        return self.centred(seconds, LOUDNESS_FRAMES).mean().item()
+        return float(self.centred(seconds, LOUDNESS_FRAMES).mean())
 
-    def centred(self, seconds: float, num_frames: int) -> Float[Tensor, "{num_frames} 64"]:
+    def centred(self, seconds: float, num_frames: int) -> Float[ndarray, "{num_frames} 64"]:
         """The ``num_frames`` spectrogram frames whose middle is nearest to ``seconds`` on the video's clock."""
         extent_samples = (num_frames - 1) * HOP_SAMPLES + FRAME_SAMPLES
         first_sample = (seconds - self._sound.start_seconds) * SAMPLE_RATE - extent_samples / 2
         first = math.floor(first_sample / HOP_SAMPLES + 0.5)
         blocks = range(first // _BLOCK_FRAMES, (first + num_frames - 1) // _BLOCK_FRAMES + 1)
         start = first - blocks[0] * _BLOCK_FRAMES
-        return torch.cat([self._block(index) for index in blocks])[start : start + num_frames]
+        return np.concatenate([self._block(index) for index in blocks])[start : start + num_frames]
 
-    def _block(self, index: int) -> Tensor:
+    def _block(self, index: int) -> Float[ndarray, "256 64"]:
         """Spectrogram frames ``index * 256`` to ``index * 256 + 255``."""
         if index in self._blocks:
             self._blocks.move_to_end(index)
             return self._blocks[index]
         start = index * _BLOCK_FRAMES * HOP_SAMPLES
         stop = start + (_BLOCK_FRAMES - 1) * HOP_SAMPLES + FRAME_SAMPLES
-        block = log_mel(torch.from_numpy(self._sound.excerpt(start, stop)), self._offset)
+        block = log_mel(self._sound.excerpt(start, stop), self._offset)
         self._blocks[index] = block
         if len(self._blocks) > _CACHED_BLOCKS:
             self._blocks.popitem(last=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -99,4 +100,4 @@ class Hearing:
         """What goes with the windows of ``frames``; ``last``: the number of each window's last frame."""
         mels = [self.mels.window(f.seconds, self.frame_rate, f.index) for f in frames]
         synchrony = None if self.synchrony is None else torch.stack([self.synchrony.at(i) for i in last])
-        return Heard(None if mels[0] is None else torch.stack(mels), synchrony)
+        return Heard(None if mels[0] is None else torch.from_numpy(np.stack(mels)), synchrony)

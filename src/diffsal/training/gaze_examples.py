@@ -161,7 +161,7 @@ class GazeSamples:
                 others = [c for c in self.videos if c.set_name == clip.set_name and self.sound(c) is not None]
                 clip = others[rng.integers(len(others))]
                 seconds = float(rng.choice(self.store.seconds[key(clip)]))
-        return self.sound(clip).window(seconds, 1.0, sample.index)
+        return torch.from_numpy(self.sound(clip).window(seconds, 1.0, sample.index))
 
 
 def key(clip: GazeClip) -> str:

@@ -274,7 +274,7 @@ class Reader:
         track = None if muted or not clip.has_sound else self.track(window.clip)
         heard = track is not None
         track = track if track is not None else MelTrack(self.model, SILENCE)
-        return track.window(clip.seconds(window.index), clip.frame_rate, window.index), heard
+        return torch.from_numpy(track.window(clip.seconds(window.index), clip.frame_rate, window.index)), heard
 
     def _track(self, clip: int) -> MelTrack | None:
         by_time = self.model.preprocessing.sound == "timestamps"
