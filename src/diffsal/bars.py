@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from diffsal.files import remove_unfinished
+
 CLEANING_SECONDS = 10.0  # after a Ctrl-C
 
 
@@ -43,7 +45,7 @@ def watched(name: str, total: int | None = None, unit: str = "fps") -> Iterator[
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """The first Ctrl-C (or a polite kill) raises ``KeyboardInterrupt``; a second does not disturb the cleaning up.
+    """The first Ctrl-C, SIGTERM or SIGHUP raises ``KeyboardInterrupt``; a second does not disturb the cleaning up.
 
     One that comes later than the cleaning should take ends the process at once.
     """
@@ -57,9 +59,12 @@ def interruptible() -> Iterator[None]:
             first.append(time.monotonic())
             raise KeyboardInterrupt
         if time.monotonic() - first[0] > CLEANING_SECONDS:
+            remove_unfinished()
             os._exit(1)
 
-    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, answer) for number in numbers
+              if signal.getsignal(number) not in (signal.SIG_IGN, None)}  # nohup ignores SIGHUP, and so do we then
     try:
         yield
     finally:

@@ -1,46 +1,198 @@
-"""Files and folders that appear whole or not at all."""
+"""The one atomic writer: files and folders that appear whole or not at all.
+
+What is written grows in a private folder beside its place, ``.NAME.TOKEN.partial``: its name is random and it is made
+exclusively, so a link that somebody planted is never followed and two processes never share one. Whole, it is flushed
+to the disk and renamed. Where a process was killed, the next one that writes to the same place removes what is left.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import errno
+import os
+import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
-import numpy as np
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process leaves stays
+    fcntl = None  # type: ignore[assignment]
+
+STEM_CHARACTERS = 30  # of the final name, which stand in the private folder's
+PRIVATE_NAME = re.compile(r"\.(.*)\.[0-9a-f]{16}\.partial", re.DOTALL)
+RETRIES = 100  # where other processes write or sweep at the same place meanwhile
+SWEEPING_SECONDS = 0.02
+
+_growing: dict[Path, int] = {}  # private folders and the processes that made them
+_swept: set[Path] = set()  # folders in which this process has looked for what killed ones left
 
 
-def partial_path(path: Path) -> Path:
-    """Where ``path`` grows until it is whole: hidden, in the same folder, with the same ending."""
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
+class GrowingFile:
+    """A file or folder on its way: write it at ``place``, then :meth:`commit` it, and :meth:`discard` in any case.
+
+    ``place`` has the final name and is not there yet. Parents of ``path`` are made. Raises ``OSError`` where ``path``
+    cannot be written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path = Path(path)
+        self.path = path.resolve() if path.is_symlink() and path.is_dir() else path
+        parent = self.path.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
+        self.lock: int | None = None
+        for _ in range(RETRIES):
+            self.folder = parent / f".{self.path.stem[:STEM_CHARACTERS]}.{secrets.token_hex(8)}.partial"
+            self.place = self.folder / self.path.name
+            try:
+                _growing[self.folder.absolute()] = os.getpid()  # before it is there: an interrupt may come in between
+                with _final_names():
+                    self.folder.mkdir(mode=0o700)
+                self.lock = _locked(self.folder)
+            except BaseException:
+                self.discard()
+                raise
+            if self.lock is None and fcntl is not None:
+                time.sleep(SWEEPING_SECONDS)  # another process sweeps it away, or there are no locks here
+            if self.folder.exists():
+                return
+            self.discard()
+
+    def commit(self, flush: bool = True) -> None:
+        """Give what was written its final name; ``flush`` it to the disk first, so that a power cut spares it."""
+        with _final_names():
+            if self.place.is_dir():
+                self._commit_folder()
+                return
+            if flush:
+                with self.place.open("rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(self.place, self.path)
+
+    def _commit_folder(self) -> None:
+        for _ in range(RETRIES):
+            try:
+                os.rename(self.place, self.path)  # onto nothing or an empty folder
+                return
+            except OSError:
+                if not self.path.is_dir():
+                    raise
+            old = self.folder / secrets.token_hex(8)
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                os.rename(self.path, old)
+            try:
+                os.rename(self.place, self.path)
+                return
+            except OSError:
+                if not self.path.exists() and old.exists():
+                    os.rename(old, self.path)
+                    raise
+        raise FileExistsError(errno.EEXIST, "another process writes this folder all the time", str(self.path))
+
+    def discard(self) -> None:
+        """Remove what is left; after :meth:`commit` that is nothing."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+        _growing.pop(self.folder.absolute(), None)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """``data`` as a file; its folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    partial.write_bytes(data)
-    partial.replace(path)
+@contextmanager
+def whole_file(path: Path, flush: bool = True) -> Iterator[Path]:
+    """Where to write a file of that name, by whatever library; it becomes ``path`` if the block ends without an error.
 
-
-def write_picture(path: Path, image: np.ndarray, quality: int = 95) -> None:
-    """uint8 or uint16, grey (h, w) or RGB (h, w, 3), as the ending of ``path`` says; ``quality`` is a JPEG's."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    coded = cv2.imencode(path.suffix, image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
-    write_whole(path, coded.tobytes())
+    An ``OSError`` of the block names ``path``, not the private place.
+    """
+    growing = GrowingFile(path)
+    try:
+        with _final_names():
+            yield growing.place
+        growing.commit(flush)
+    finally:
+        growing.discard()
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill, which takes the place of ``folder`` when all went well."""
-    growing = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(growing, ignore_errors=True)
-    growing.mkdir(parents=True)
+    """A folder to fill, which takes the place of ``folder`` (and of what was in it) if the block ends without an error.
+    """
+    growing = GrowingFile(folder)
     try:
-        yield growing
-        if folder.exists():
-            shutil.rmtree(folder)
-        growing.replace(folder)
+        growing.place.mkdir()
+        with _final_names():
+            yield growing.place
+        growing.commit()
     finally:
-        shutil.rmtree(growing, ignore_errors=True)
+        growing.discard()
+
+
+def write_whole(path: Path, data: bytes, flush: bool = True) -> None:
+    """``data`` as a file; its folders are made."""
+    with whole_file(path, flush) as place:
+        place.write_bytes(data)
+
+
+def final_name(name: str) -> str:
+    """The final name of what grows at ``name``; any other name as it is."""
+    return os.sep.join(part for part in name.split(os.sep) if not PRIVATE_NAME.fullmatch(part))
+
+
+def remove_unfinished() -> None:
+    """Remove what this process has not finished; it happens at its end, unless that is ``os._exit``."""
+    for folder, process in list(_growing.items()):
+        if process == os.getpid():  # a forked process knows its parent's, too
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+atexit.register(remove_unfinished)
+
+
+@contextmanager
+def _final_names() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error.filename, (str, os.PathLike)):
+            error.filename = final_name(os.fspath(error.filename))
+            error.filename2 = None
+        raise
+
+
+def _locked(folder: Path) -> int | None:
+    """A lock on ``folder`` that ends with this process; None where there are none, or another process holds it."""
+    if fcntl is None:
+        return None
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+
+
+def _sweep(parent: Path) -> None:
+    """Remove private folders that killed processes left in ``parent``: nobody holds their locks."""
+    parent = parent.absolute()
+    if parent in _swept or fcntl is None:
+        return
+    _swept.add(parent)
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if not PRIVATE_NAME.fullmatch(entry.name) or not entry.is_dir(follow_symlinks=False):
+                continue
+            if entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+                continue
+            lock = _locked(parent / entry.name)
+            if lock is not None:
+                shutil.rmtree(parent / entry.name, ignore_errors=True)
+                os.close(lock)

@@ -234,7 +234,7 @@ def test_interrupts_leave_no_half_written_file(tmp_path, gap_seconds):
 
 @pytest.mark.parametrize(("name", "output", "said"), [
     ("a.mp4", "x.webm", r"x\.webm: an overlay of .* is one of \.mp4"), ("a.mp4", "x", "is one of"),
-    ("a.mp4", "nowhere/x.mp4", "nowhere: no such folder"), ("p.png", "x.mp4", r"is one of \.jpg"),
+    ("a.mp4", "nowhere/x.mp4", "nowhere: no such folder"), ("p.png", "x.mp4", r"is one of \.png"),
     ("a.mp4", "a.mp4", "is the input itself"),
 ])
 def test_overlays_that_cannot_be(tmp_path, name, output, said):

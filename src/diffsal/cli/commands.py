@@ -19,6 +19,7 @@ from diffsal.cli import pictures as cli_pictures
 from diffsal.cli import weights as cli_weights
 from diffsal.cli.options import Colormap, Device, Protocol, Sounds, complain
 from diffsal.errors import InputError
+from diffsal.files import remove_unfinished
 
 app = typer.Typer(
     name="diffsal",
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     if threading.active_count() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
+        remove_unfinished()
         os._exit(code if isinstance(code, int) else int(code is not None))
     sys.exit(code)
 

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from diffsal.bars import bar, interruptible
 from diffsal.errors import InputError
+from diffsal.files import final_name
 from diffsal.media.source import expand, open_source
 from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.render import Outputs, Rendered, outputs_for, render
-from diffsal.outputs.writers import partial_path
 
 
 def run_all(
@@ -71,10 +71,6 @@ def _one(
 
     try:
         return render(model, source, outputs, on_frame=show, **settings), outputs
-    except KeyboardInterrupt:  # it may have come between the making of a file and the knowing of it
-        for path in outputs.files:
-            partial_path(path).unlink(missing_ok=True)
-        raise
     except OSError as error:
         raise InputError(_line(error, name, outputs)) from None
 
@@ -92,12 +88,11 @@ def _expanded(inputs: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _line(error: InputError | OSError, name: str, outputs: Outputs | None = None) -> str:
-    """The error in one line: which file, what is wrong, what to do. A file that grows goes by its final name."""
+    """The error in one line: which file, what is wrong, what to do. A growing file goes by its final name."""
     if isinstance(error, InputError):
         return str(error)
     wanted = [*outputs.files, *([outputs.maps] if outputs.maps else [])] if outputs else []
-    final = {str(partial_path(path).absolute()): path for path in wanted}
-    at = final.get(str(error.filename), error.filename) or ", ".join(map(str, wanted))
+    at = final_name(str(error.filename)) if error.filename else ", ".join(map(str, wanted))
     where = f"{name} → {at}" if at else name
     full = "; make room there, or write elsewhere" if error.errno == errno.ENOSPC else ""
     return f"{where}: {error.strerror or error}{full}"

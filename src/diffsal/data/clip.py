@@ -17,7 +17,8 @@ import numpy as np
 from diffsal.errors import InputError
 from diffsal.media.container import frame_seconds, frames_in_header
 from diffsal.media.mel import SAMPLE_RATE, Sound
-from diffsal.media.source import Frame, Source, open_source, read_picture
+from diffsal.media.pictures import read_picture
+from diffsal.media.source import Frame, Source, open_source
 
 
 class Truth(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 
 from diffsal.data.clip import Clip
 from diffsal.errors import InputError
-from diffsal.media.source import PICTURE_SUFFIXES
+from diffsal.media.pictures import PICTURE_SUFFIXES, read_grey, read_map
 
 FIXATION_VARIABLES = ("I", "eyeMap")  # DHF1K's and STAViS's names in their .mat files
 
@@ -99,24 +99,6 @@ def numbered_names(folder: Path, suffixes: tuple[str, ...]) -> dict[int, str]:
         if digits and name[0] != "." and dot + ending.lower() in suffixes:
             found[int(digits)] = name
     return found
-
-
-def read_grey(path: Path) -> np.ndarray:
-    """A grey picture as it is stored, uint8 or uint16 (h, w). :class:`InputError` if it cannot be read."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); fetch it again") from None
-    image = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE) if data.size else None
-    if image is None:
-        raise InputError(f"{path}: not a picture that can be decoded; fetch it again")
-    return image
-
-
-def read_map(path: Path) -> np.ndarray:
-    """A saliency map from an 8- or 16-bit picture: float32 (h, w) in [0, 1]."""
-    image = read_grey(path)
-    return image.astype(np.float32) / np.iinfo(image.dtype).max
 
 
 def read_fixations(path: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 
 from diffsal.data.databases.gaze import read_clip, saliency_map
 from diffsal.errors import InputError
+from diffsal.media import pictures
 from diffsal.media.source import Frame, Source, numbered_pictures
 from diffsal.outputs.attention import moved
 from diffsal.outputs.panels import Panel, figure, heat
@@ -87,13 +88,8 @@ class Humans:
 
 
 def read_map(path: Path, height: int, width: int, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """A grey map of 8 or 16 bits as float32 (height, width) in [0, 1]; :class:`InputError` if it cannot be read."""
-    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise InputError(f"{path}: not a picture that can be decoded; write this map again")
-    if values.ndim == 3:
-        values = values[..., :3].max(2)
-    values = values.astype(np.float32) / (65_535 if values.dtype == np.uint16 else 255)
+    """A grey map as float32 (height, width) in [0, 1]; :class:`InputError` if it cannot be read."""
+    values = pictures.read_map(path)
     return values if values.shape == (height, width) else cv2.resize(values, (width, height),
                                                                      interpolation=interpolation)
 

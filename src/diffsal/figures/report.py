@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -19,7 +18,7 @@ import numpy as np
 
 from diffsal.errors import InputError
 from diffsal.figures.charts import Point, Scatter, rank_correlation
-from diffsal.outputs.writers import partial_path
+from diffsal.files import write_whole
 from diffsal.scoring import results as scores
 from diffsal.scoring.literature import published_rows
 
@@ -105,12 +104,7 @@ def write_report(
         measure=measure, apart=WORST_APART, files=[str(_file(p)) for p in paths], wide=PICTURE_WIDTH,
         lower=set(documents[0][1]["protocol"]["lower_is_better"]), worst_model=_first_model(documents[0][1]),
     )
-    partial = partial_path(out)
-    try:
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(out, page.encode())
     return problems
 
 

@@ -24,13 +24,13 @@ import numpy as np
 from diffsal.errors import InputError
 from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media, picture_stream, sound_stream, start_seconds
 from diffsal.media.mel import SAMPLE_RATE, Sound
+from diffsal.media.pictures import PICTURE_SUFFIXES, read_header, read_picture
 from diffsal.media.soundtrack import read_sound, sound_end
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp",
     ".gif", ".y4m",
 )
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FOLDER_FRAME_RATE = 25.0  # of a folder of numbered pictures, which carries no times
 MISSING_END_SECONDS = 0.5  # a video that ends this much before its container says is reported as cut short
 SHORTEST_FRAME_SECONDS = 1e-3
@@ -215,13 +215,13 @@ def open_source(source: str | Path | int) -> Source:
         pictures = numbered_pictures(path)
         if not pictures:
             raise InputError(f"{path}: holds no videos and no numbered pictures; name another folder or the files")
-        height, width = read_picture(pictures[0]).shape[:2]
-        return Source(name, None, pictures, width=width, height=height, num_frames=len(pictures))
+        header = read_header(pictures[0])
+        return Source(name, None, pictures, width=header.width, height=header.height, num_frames=len(pictures))
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; fetch or export it again")
     if path.suffix.lower() in PICTURE_SUFFIXES:
-        height, width = read_picture(path).shape[:2]
-        return Source(name, None, [path], width=width, height=height, num_frames=1)
+        header = read_header(path)
+        return Source(name, None, [path], width=header.width, height=header.height, num_frames=1)
     return _probe(Source(name, str(path)))
 
 
@@ -260,18 +260,6 @@ def _listed(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder}: the folder cannot be read ({error.strerror}); check its permissions") from None
     return [p for p in entries if p.suffix.lower() in suffixes and ".saliency." not in p.name and p.name[0] != "."]
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """RGB uint8 (height, width, 3), turned as the camera's EXIF data says. :class:`InputError` if it cannot be read."""
-    try:
-        data = np.fromfile(path, np.uint8)  # imread itself cannot open every name on every system
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise InputError(f"{path}: not a picture that can be decoded; replace or remove it")
-    return np.ascontiguousarray(image[..., ::-1])
 
 
 def _open_camera(index: int) -> Source:

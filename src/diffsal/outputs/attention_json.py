@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from diffsal.files import GrowingFile
 from diffsal.media.source import Source
 from diffsal.outputs.attention import Region, entropy_bits, moved, on_grid, peaks
-from diffsal.outputs.writers import partial_path
 from diffsal.prediction.pipeline import Prediction
 
 SCHEMA, VERSION = "diffsal.attention", 1
@@ -23,8 +22,8 @@ class AttentionWriter:
     """One JSON document, a line for each frame, whole or not at all. Memory stays flat."""
 
     def __init__(self, path: Path, source: Source, settings: dict, regions: Sequence[Region] = ()) -> None:
-        self.path, self.partial, self.regions = path, partial_path(path), tuple(regions)
-        self.file = self.partial.open("w", encoding="utf-8")
+        self.growing, self.regions = GrowingFile(path), tuple(regions)
+        self.file = self.growing.place.open("w", encoding="utf-8")
         self.count = 0
         self.before: np.ndarray | None = None
         self.head = {
@@ -51,8 +50,8 @@ class AttentionWriter:
     def close(self) -> None:
         self.file.write("\n]}\n")
         self.file.close()
-        os.replace(self.partial, self.path)
+        self.growing.commit()
 
     def discard(self) -> None:
         self.file.close()
-        self.partial.unlink(missing_ok=True)
+        self.growing.discard()

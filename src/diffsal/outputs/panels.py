@@ -6,7 +6,6 @@ signed differences: both grow lighter all the way, so that they can be read in g
 
 from __future__ import annotations
 
-import os
 import textwrap
 import unicodedata
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from diffsal.outputs.writers import Overlayer, partial_path
+from diffsal.files import whole_file
+from diffsal.outputs.writers import Overlayer
 
 PANEL_WIDTH = 400
 GAP = 8
@@ -79,13 +79,9 @@ def figure(
 
 def write_figure(path: Path, image: np.ndarray) -> None:
     """PNG, JPEG or PDF (one page at 200 dots per inch), by the name's ending; whole or not at all."""
-    partial = partial_path(path)
-    try:
-        options = {".png": {"optimize": True}, ".pdf": {"resolution": PDF_DOTS_PER_INCH, "quality": 92}}
-        Image.fromarray(image).save(partial, **options.get(path.suffix.lower(), {"quality": 88}))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    options = {".png": {"optimize": True}, ".pdf": {"resolution": PDF_DOTS_PER_INCH, "quality": 92}}
+    with whole_file(path) as place:
+        Image.fromarray(image).save(place, **options.get(path.suffix.lower(), {"quality": 88}))
 
 
 def _cell(panel: Panel, width: int) -> np.ndarray:

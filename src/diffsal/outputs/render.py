@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from diffsal.errors import InputError
-from diffsal.media.source import PICTURE_SUFFIXES, Source, open_source
+from diffsal.media.pictures import WRITTEN_SUFFIXES, write_picture
+from diffsal.media.source import Source, open_source
 from diffsal.media.threads import prefetch
 from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.attention import Region
@@ -26,7 +27,6 @@ from diffsal.outputs.writers import (
     PictureWriter,
     VideoWriter,
     contact_sheet,
-    write_picture,
 )
 from diffsal.prediction.pipeline import predict, queue_size, usual_every
 
@@ -53,7 +53,7 @@ class Outputs:
     def check(self, source: Source, force: bool) -> None:
         """Refuse to overwrite the source, other files without ``force``, and to write where there is no folder."""
         read = {Path(p).resolve() for p in (source.path, *source.pictures) if p and "://" not in str(p)}
-        suffixes = PICTURE_SUFFIXES if source.is_picture else OVERLAY_SUFFIXES
+        suffixes = WRITTEN_SUFFIXES if source.is_picture else OVERLAY_SUFFIXES
         if self.overlay is not None and self.overlay.suffix.lower() not in suffixes:
             raise InputError(f"{self.overlay}: an overlay of {source.name} is one of {' '.join(suffixes)}; rename it")
         if self.maps is not None and self.maps.exists() and not self.maps.is_dir():

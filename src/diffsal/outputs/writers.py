@@ -7,7 +7,6 @@ without it nothing does).
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import zipfile
@@ -19,8 +18,9 @@ import av
 import cv2
 import numpy as np
 
-from diffsal.files import partial_path
+from diffsal.files import GrowingFile
 from diffsal.media.container import Decoding, open_media, sound_stream
+from diffsal.media.pictures import write_map, write_picture
 from diffsal.media.source import Source
 from diffsal.prediction.pipeline import Prediction
 
@@ -62,10 +62,10 @@ class VideoWriter:
     """H.264 in MP4 (yuv420p, index in front), the frames' own times, and the source's sound beside them."""
 
     def __init__(self, path: Path, source: Source, start: float | None = None, end: float | None = None) -> None:
-        self.path, self.partial, self.source = path, partial_path(path), source
+        self.growing, self.source = GrowingFile(path), source
         self.start, self.end = start, end
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-        self.container = av.open(str(self.partial.absolute()), "w", options=options)  # as open_media does
+        self.container = av.open(str(self.growing.place.absolute()), "w", options=options)  # as open_media does
         self.stream = None
         self.sound: Iterator | None = None
         self.waiting = None
@@ -142,7 +142,7 @@ class VideoWriter:
             self._write_sound(float("inf"))
             self.container.mux(self.stream.encode(None))
         self.container.close()
-        os.replace(self.partial, self.path)
+        self.growing.commit()
 
     def discard(self) -> None:
         try:
@@ -150,7 +150,7 @@ class VideoWriter:
         except (av.FFmpegError, OSError):  # a full disk, told already: only the half-written file is left to remove
             self.sound = None
         finally:
-            self.partial.unlink(missing_ok=True)
+            self.growing.discard()
 
 
 class PictureWriter:
@@ -177,7 +177,7 @@ class MapWriter:
 
     def write(self, prediction: Prediction, image: np.ndarray | None = None) -> None:
         path = self.folder / f"{self.stem or f'{prediction.index:06d}'}.png"
-        write_picture(path, np.rint(prediction.saliency * 65_535).astype(np.uint16))
+        write_map(path, prediction.saliency)
 
     def close(self) -> None:
         """Nothing is left to do: every map is whole from the moment it has its name."""
@@ -192,9 +192,9 @@ class ArrayWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.partial = path, partial_path(path)
-        self.maps = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  (closed by close or discard)
-        self.spreads = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
+        self.growing = GrowingFile(path)
+        self.maps = tempfile.TemporaryFile(dir=self.growing.folder)  # noqa: SIM115  (closed by close or discard)
+        self.spreads = tempfile.TemporaryFile(dir=self.growing.folder)  # noqa: SIM115
         self.seconds: list[float] = []
         self.indices: list[int] = []
         self.size = (0, 0)
@@ -209,7 +209,7 @@ class ArrayWriter:
 
     def close(self) -> None:
         header = {"descr": "<f2", "fortran_order": False, "shape": (len(self.indices), *self.size)}
-        with zipfile.ZipFile(self.partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with zipfile.ZipFile(self.growing.place, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, file in (("saliency", self.maps), ("spread", self.spreads)):
                 if not file.tell():
                     continue
@@ -220,27 +220,14 @@ class ArrayWriter:
             for name, values in (("seconds", np.array(self.seconds)), ("index", np.array(self.indices, np.int64))):
                 with archive.open(f"{name}.npy", "w") as member:
                     np.lib.format.write_array(member, values)
-        os.replace(self.partial, self.path)
+        self.growing.commit()
         self.maps.close()
         self.spreads.close()
 
     def discard(self) -> None:
         self.maps.close()
         self.spreads.close()
-        self.partial.unlink(missing_ok=True)
-
-
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """A picture in the format of ``path``'s ending, whole or not at all. Colour is RGB. ``OSError`` if it cannot be."""
-    partial = partial_path(path)
-    try:
-        ok, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
-        if not ok:
-            raise OSError(f"cannot encode a picture of shape {image.shape} as {path.suffix}")
-        partial.write_bytes(data.tobytes())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        self.growing.discard()
 
 
 def contact_sheet(shown: list[tuple]) -> np.ndarray:

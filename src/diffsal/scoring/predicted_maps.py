@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from diffsal.data.clip import Clip
 from diffsal.errors import InputError
-from diffsal.files import write_picture
+from diffsal.media.pictures import write_picture
 from diffsal.media.shifted_sound import ShiftedSound
 from diffsal.media.source import Source
 from diffsal.networks.diffsal import DiffSal

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from diffsal.errors import InputError
-from diffsal.weights.files import written_beside
+from diffsal.files import whole_file
 
 PACKAGES = ("diffsal", "torch", "accelerate", "numpy", "av", "opencv-python-headless", "safetensors", "einops")
 
@@ -35,8 +35,6 @@ class RunFolder:
         self.path, self.writes = path, writes
         if writes:
             path.mkdir(parents=True, exist_ok=True)
-            for left in path.glob(".*.partial"):  # of a process that was killed while it wrote
-                left.unlink()
 
     @property
     def checkpoint(self) -> Path:
@@ -110,7 +108,7 @@ class RunFolder:
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its name once it is whole; a full disk is a line that says what to do."""
-    with _told(path), written_beside(path) as partial:
+    with _told(path), whole_file(path) as partial:
         yield partial
 
 

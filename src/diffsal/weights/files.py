@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import json
 import os
-import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from diffsal.config import ModelConfig
 from diffsal.errors import InputError
+from diffsal.files import whole_file
 from diffsal.networks.diffsal import DiffSal
 
 CONFIG_KEY = "diffsal.config"
@@ -157,32 +157,18 @@ def _halved(value: Tensor) -> Tensor:
 
 
 def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str], half: bool = False) -> None:
-    """Tensors and metadata as safetensors: written beside, flushed to the disk, renamed; ``half``: see :func:`save`."""
+    """Tensors and metadata as safetensors, whole or not at all; ``half``: see :func:`save`."""
     path = Path(path)
     if half:
         state = {k: _halved(v) for k, v in state.items()}
-    with written_beside(path) as partial:
+    with whole_file(path) as place:
+        place.touch()
+        mode = place.stat().st_mode
         try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, partial, metadata)
+            save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, place, metadata)
         except SafetensorError as error:  # a full disk arrives as this, too
             raise InputError(f"{path}: cannot be written ({error})") from None
-
-
-@contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` that takes its name once it is whole and on the disk, and else leaves nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    partial.touch()
-    mode = partial.stat().st_mode  # safetensors would leave the file readable by its owner alone
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.chmod(mode)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        place.chmod(mode)  # safetensors would leave the file readable by its owner alone
 
 
 def entry_of(name: str | Path) -> Weights | None:
@@ -218,7 +204,7 @@ def download(entry: Weights, folder: Path) -> Path:
     path = folder / f"{entry.name}.safetensors"
     if path.exists() and sha256_of(path) == entry.sha256:
         return path
-    with written_beside(path) as partial:
+    with whole_file(path) as partial:
         try:
             with urllib.request.urlopen(entry.url, timeout=DOWNLOAD_TIMEOUT_SECONDS) as answer:
                 num_bytes = _fetch(answer, partial)

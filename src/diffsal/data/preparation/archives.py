@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from diffsal.errors import InputError
-from diffsal.files import partial_path
+from diffsal.files import whole_file
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 FOREIGN_SUFFIXES = (".rar", ".7z")  # no Python library that we would depend on opens them
@@ -43,13 +43,8 @@ def extract(archive: Path, go_on: Callable[[], None] = lambda: None) -> int:
             if any(part in IGNORED for part in target.parts) or (target.is_file() and target.stat().st_size == size):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = partial_path(target)
-            try:
-                with open_entry() as source, partial.open("wb") as file:
-                    shutil.copyfileobj(source, file, 1 << 20)
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
+            with whole_file(target, flush=False) as place, open_entry() as source, place.open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
             new += 1
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
         raise InputError(f"{archive}: damaged or cut short ({error}); fetch it again") from None

@@ -25,7 +25,8 @@ from diffsal.data.preparation.samples import Recording, fixations
 from diffsal.data.truth import MapFiles, Sigma, blur, read_fixations
 from diffsal.data.workers import in_parallel
 from diffsal.errors import InputError
-from diffsal.files import whole_folder, write_picture, write_whole
+from diffsal.files import whole_folder, write_whole
+from diffsal.media.pictures import write_picture
 from diffsal.media.source import PICTURE_SUFFIXES, VIDEO_SUFFIXES, open_source
 
 PUBLISHED_SIGMA = {"dhf1k": Sigma(dhf1k.SIGMA_PIXELS, "px"), "hollywood2": Sigma(hollywood2.SIGMA_PIXELS, "px"),

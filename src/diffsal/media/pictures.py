@@ -1,0 +1,292 @@
+"""Every picture and map, read and written: any depth, orientation and transparency, animations, tiles; within limits.
+
+Pictures are RGB over a white ground: what is wholly transparent is white, whatever colour is hidden under it. A
+file's content decides, not the ending of its name.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from diffsal.errors import InputError
+from diffsal.files import write_whole
+
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".ppm",
+    ".pgm", ".pfm",
+)
+WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+MOST_PIXELS = 178_956_970  # Pillow's own limit; one picture above it takes gigabytes
+GROUND = (255, 255, 255)  # under what is transparent
+LEAST_FRAME_MS = 11  # of an animation; browsers show shorter ones for a tenth of a second, too
+SHORT_FRAME_MS = 100
+READABLE = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "HEIF", "TIFF", "GIF", "BMP", "PPM", "JPEG2000")  # none runs programs
+ANIMATED = ("WEBP", "AVIF")  # read here; FFmpeg reads those of PNG and GIF
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+HIGHEST_WORD = 65_535
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """What a picture says about itself: its upright size in pixels, its format, and how many frames it has."""
+
+    width: int
+    height: int
+    format: str
+    num_frames: int = 1
+
+    @property
+    def is_animated(self) -> bool:
+        """Whether its frames follow each other in time; pages of a TIFF and views of a camera do not."""
+        return self.num_frames > 1 and self.format in (*ANIMATED, "PNG", "GIF")
+
+
+def read_header(path: Path) -> PictureHeader:
+    """Size and format of a picture; only its header is read. :class:`InputError` if it is none or above the limit."""
+    with _opened(path) as image:
+        return PictureHeader(*_upright_size(image), str(image.format), getattr(image, "n_frames", 1))
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """RGB uint8 (height, width, 3), upright, over white; of an animation its first frame.
+
+    Raises :class:`InputError` for what cannot be read, is damaged or cut short, or has more than ``MOST_PIXELS``.
+    """
+    with _opened(path) as image:
+        return _as_rgb(image)
+
+
+def read_animation(path: Path) -> Iterator[tuple[float, float, np.ndarray]]:
+    """(start in seconds, duration in seconds, RGB uint8 (height, width, 3)) of every frame of a WebP or AVIF.
+
+    Raises :class:`InputError` at the frame that cannot be decoded.
+    """
+    milliseconds = 0.0
+    with _opened(path) as image:
+        for index in range(getattr(image, "n_frames", 1)):
+            image.seek(index)
+            rgb = _as_rgb(image)
+            duration = float(image.info.get("duration") or 0.0)
+            duration = duration if duration >= LEAST_FRAME_MS else SHORT_FRAME_MS
+            yield milliseconds / 1000, duration / 1000, rgb
+            milliseconds += duration
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """A grey picture as it is stored: uint8, uint16 or float32 (h, w). Colours become grey, transparency black.
+
+    Integers of 32 bits become float32. Raises :class:`InputError` for what cannot be read or is not finite.
+    """
+    with _opened(path) as image:
+        grey = _as_grey(image)
+    if grey.dtype == np.float32 and not np.isfinite(grey).all():
+        raise InputError(f"{path}: holds values that are not finite; write this map again")
+    return grey
+
+
+def read_map(path: Path) -> np.ndarray:
+    """A saliency map from a picture of any depth: float32 (h, w) in [0, 1].
+
+    Integers are divided by the largest of their type; float values by their maximum where that is above 1. Raises
+    :class:`InputError` for what cannot be read, negative values, and values that are not finite.
+    """
+    grey = read_grey(path)
+    if grey.dtype != np.float32:
+        return grey.astype(np.float32) / np.iinfo(grey.dtype).max
+    if grey.min() < 0:
+        raise InputError(f"{path}: holds negative values; a saliency map is 0 or more everywhere")
+    return grey / max(1.0, float(grey.max()))
+
+
+def write_picture(path: Path, image: np.ndarray, quality: int = 95, flush: bool = False) -> None:
+    """uint8 or uint16, grey (h, w) or RGB (h, w, 3), in the format of the ending of ``path``; whole or not at all.
+
+    ``quality`` is a JPEG's; ``flush``: see :func:`diffsal.files.whole_file`. Raises :class:`InputError` where the
+    format cannot hold it, ``OSError`` where the disk cannot.
+    """
+    write_whole(path, encode_picture(image, path, quality), flush)
+
+
+def encode_picture(image: np.ndarray, path: Path, quality: int = 95) -> bytes:
+    """What :func:`write_picture` writes into ``path``."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    try:
+        done, coded = cv2.imencode(path.suffix, image if image.ndim == 2 else image[..., ::-1], options)
+    except cv2.error as error:
+        done, reason = False, str(error.err or error)
+    else:
+        reason = "its encoder refused"
+    if not done:
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise InputError(f"{path}: a picture of {size} cannot be written as {path.suffix} ({reason}); use .png")
+    return coded.tobytes()
+
+
+def write_map(path: Path, saliency: np.ndarray, flush: bool = False) -> None:
+    """A saliency map, float (h, w) in [0, 1], as a 16-bit grey PNG; whole or not at all."""
+    write_picture(path, np.rint(np.clip(saliency, 0, 1) * HIGHEST_WORD).astype(np.uint16), flush=flush)
+
+
+def over_ground(rgba: np.ndarray) -> np.ndarray:
+    """uint8 RGBA (h, w, 4) → RGB (h, w, 3) over white."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    mixed = rgba[..., :3] * alpha + np.array(GROUND, np.uint16) * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def check_size(name: str, width: int, height: int) -> None:
+    """:class:`InputError` for a picture above the limit, or of no size at all."""
+    if width * height > MOST_PIXELS:
+        raise InputError(f"{name}: {width}x{height} is more than {MOST_PIXELS:,} pixels; reduce it first")
+    if width < 1 or height < 1:
+        raise InputError(f"{name}: its header says {width}x{height} pixels; fetch it again or re-encode it")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Pillow's image, its header read; whatever a decoder raises in the block becomes one line."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    if not data:
+        raise InputError(f"{path}: the file is empty; fetch or export it again")
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
+            check_size(str(path), *image.size)
+            yield image
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        if data[:4] in TIFF_MAGIC:
+            yield _decode_tiff(path, data)
+            return
+        hint = " (for HEIC: pip install pi-heif)" if data[4:8] == b"ftyp" and "HEIF" not in Image.OPEN else ""
+        raise InputError(f"{path}: not a picture that can be decoded{hint}; replace or remove it") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: has more than {MOST_PIXELS:,} pixels; reduce it first") from None
+    except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error, …
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: the picture is damaged or cut short ({reason}); fetch it again") from None
+
+
+def _decode_tiff(path: Path, data: bytes) -> Image.Image:
+    """A TIFF that Pillow does not know (float64, float colours); its grey values lie in ``info["grey"]``."""
+    from PIL import TiffImagePlugin
+
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data[2] in (43, 0) and 43 in data[2:4] else data[:8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        check_size(str(path), int(tags[256]), int(tags[257]))
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except InputError:
+        raise
+    except Exception:  # as many kinds as in _opened
+        values = None
+    if values is None:
+        raise InputError(f"{path}: not a picture that can be decoded; replace or remove it")
+    values = values.astype(np.float32)
+    colours = values if values.ndim == 2 else values[..., 2::-1]
+    image = Image.fromarray(_as_bytes(colours))
+    image.info["grey"] = values if values.ndim == 2 else cv2.cvtColor(values[..., :3], cv2.COLOR_BGR2GRAY)
+    image.format = "TIFF"
+    return image
+
+
+def _formats(data: bytes) -> list[str]:
+    """Pillow's names of what is read, their plugins loaded."""
+    from PIL import AvifImagePlugin, Jpeg2KImagePlugin, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+
+    Image.preinit()
+    if data[4:8] == b"ftyp" and "HEIF" not in Image.OPEN:
+        try:
+            import pi_heif
+        except ImportError:
+            pass
+        else:
+            pi_heif.register_heif_opener(thumbnails=False)
+    return [name for name in READABLE if name in Image.OPEN]
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) after the turns that its camera asks for."""
+    width, height = image.size
+    if image.format == "TIFF":  # Pillow says the upright size of these already
+        return width, height
+    return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+
+
+def _as_rgb(image: Image.Image) -> np.ndarray:
+    image.load()
+    upright: Any = ImageOps.exif_transpose(image)
+    deep = _deep_values(image, upright)
+    if deep is not None:
+        return np.repeat(_as_bytes(deep)[..., None], 3, 2)
+    if upright.has_transparency_data:
+        return over_ground(np.asarray(upright.convert("RGBA")))
+    return np.ascontiguousarray(np.asarray(upright.convert("RGB")))
+
+
+def _as_bytes(values: np.ndarray) -> np.ndarray:
+    """Values of more than 8 bits as uint8: words by their high byte; others by their maximum, if it is above 1."""
+    if values.dtype == np.uint16:
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
+    highest = float(values.max(initial=0.0))
+    for scale in (1.0, 255.0, float(HIGHEST_WORD), highest):
+        if highest <= scale and not (scale == 1.0 and np.array_equal(values, np.rint(values))):
+            break
+    return np.rint(values * (255 / max(scale, math.ulp(1.0)))).astype(np.uint8)
+
+
+def _as_grey(image: Image.Image) -> np.ndarray:
+    if "grey" in image.info:
+        return image.info["grey"]
+    deep = image.format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA") and _bits(image) > 8
+    if deep:  # Pillow would keep 8 bits of each colour
+        image.fp.seek(0)  # type: ignore[union-attr]
+        data = np.frombuffer(image.fp.read(), np.uint8)  # type: ignore[union-attr]
+        grey = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+        if grey is None:
+            raise ValueError("its colours of more than 8 bits cannot be decoded")
+        return grey if grey.dtype in (np.uint8, np.uint16) else grey.astype(np.float32)
+    image.load()
+    upright: Any = ImageOps.exif_transpose(image)
+    values = _deep_values(image, upright)
+    if values is not None:
+        return values
+    if upright.has_transparency_data:
+        light = np.asarray(upright.convert("RGBA").convert("RGB").convert("L")).astype(np.uint16)
+        alpha = np.asarray(upright.convert("RGBA"))[..., 3].astype(np.uint16)
+        return ((light * alpha + 127) // 255).astype(np.uint8)
+    return np.asarray(upright.convert("L"))
+
+
+def _deep_values(image: Image.Image, upright: Image.Image) -> np.ndarray | None:
+    """The grey values of an image of more than 8 bits, uint16 or float32; None of all others."""
+    if upright.mode not in ("F", "I") and not upright.mode.startswith("I;16"):
+        return None
+    values = np.asarray(upright)
+    if image.format == "TIFF" and upright.mode == "I" and image.tag_v2.get(339, (1,))[0] == 1:  # type: ignore[attr-defined]
+        values = values.view(np.uint32)  # Pillow's have a sign
+    return values.astype(np.uint16 if upright.mode.startswith("I;16") else np.float32)
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits of each colour, as the file stores them."""
+    if image.format == "PNG":
+        return 16 if any("16" in str(tile[3]) for tile in image.tile) else 8
+    bits = image.tag_v2.get(258, 8)  # type: ignore[attr-defined]
+    return max(bits) if isinstance(bits, tuple) else int(bits)
