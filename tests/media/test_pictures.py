@@ -100,7 +100,8 @@ def test_transparency_is_over_white_and_hidden_colours_stay_hidden(tmp_path, suf
     rgba = np.full((64, 96, 4), 255, np.uint8)
     rgba[:, 48:] = (255, 0, 255, 0)
     rgba[:20, :48] = (0, 0, 0, 255)
-    Image.fromarray(rgba).save(tmp_path / f"a.{suffix}", **{"lossless": True, "exact": True} if suffix == "webp" else {})
+    options = {"lossless": True, "exact": True} if suffix == "webp" else {}
+    Image.fromarray(rgba).save(tmp_path / f"a.{suffix}", **options)
     image = read_picture(tmp_path / f"a.{suffix}").astype(int)
     assert abs(image[:, 60:] - 255).max() <= 2 and abs(image[:10, :40]).max() <= 2
     assert abs(image[30:, :40] - 255).max() <= 2
