@@ -17,6 +17,7 @@ import typer
 
 from diffsal.cli import pictures as cli_pictures
 from diffsal.cli import weights as cli_weights
+from diffsal.cli.cluster import with_address
 from diffsal.cli.options import Colormap, Device, Protocol, Sounds, complain
 from diffsal.errors import InputError
 from diffsal.files import remove_unfinished
@@ -39,10 +40,10 @@ def main(arguments: list[str] | None = None) -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads: threads that wait do not spin
     if arguments is not None:
-        _run(arguments)
+        _run(with_address(arguments))
     code: int | str | None = 1
     try:
-        _run(None)
+        _run(with_address(sys.argv[1:]))
     except SystemExit as end:
         code = end.code
     except BaseException:
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _run(arguments: list[str] | None) -> NoReturn:
+def _run(arguments: list[str]) -> NoReturn:
     try:
         sys.exit(app(args=arguments))
     except InputError as error:
@@ -110,8 +111,31 @@ def predict(
     colormap: Annotated[Colormap, typer.Option(help="Colours of the heat.")] = Colormap.inferno,
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the heat where it is strongest.")] = 0.7,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    out: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --cluster: folder or address for results and their ledger.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="[ADDRESS]", help="Run on Ray, here or at HOST:PORT, auto: docs/scale.md.")
+    ] = None,
+    write: Annotated[
+        list[str] | None,
+        typer.Option(metavar="overlay|maps|npz|json", help="With --cluster; repeatable; default: overlay."),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="With --cluster: failed items again.")] = False,
+    time_limit: Annotated[float, typer.Option(min=1, help="With --cluster: seconds for one item.")] = 3600.0,
 ) -> None:
     """Where will people look? An overlay video with the original sound, maps, or arrays."""
+    if cluster is not None:
+        if out is None:
+            raise typer.BadParameter("--cluster needs --out FOLDER or --out URL")
+        from diffsal.cli.cluster import predict_on_cluster
+
+        settings = {"steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None, "mute": mute,
+                    "start": start, "end": end, "colormap": colormap.value, "opacity": opacity}
+        raise typer.Exit(predict_on_cluster(
+            inputs, out, cluster, weights, write or ["overlay"], retry_failed, time_limit, settings))
+    if out is not None or write or retry_failed:
+        raise typer.BadParameter("--out, --write and --retry-failed go with --cluster; without it: -o, --maps, --npz")
     if only_maps and not (maps or npz or json):
         raise typer.BadParameter("--only-maps needs --maps DIR, --npz FILE or --json FILE")
     if roi and not json:

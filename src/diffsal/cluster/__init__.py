@@ -1,0 +1,1 @@
+"""Many videos on many machines: a ledger of what is done, and Ray to do the rest."""
