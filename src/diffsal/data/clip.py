@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from diffsal.errors import InputError
+from diffsal.folders import trailing_number
 from diffsal.media.container import frame_seconds, frames_in_header
 from diffsal.media.mel import SAMPLE_RATE, Sound
 from diffsal.media.pictures import read_picture
@@ -25,6 +26,7 @@ class Truth(Protocol):
     """Where people looked on each frame of one clip. :class:`Clip` says what the methods give."""
 
     def annotated(self, clip: Clip) -> list[int]: ...
+    def inputs(self, clip: Clip) -> list[Path]: ...
     def map_path(self, clip: Clip, index: int) -> Path: ...
     def saliency_map(self, clip: Clip, index: int) -> np.ndarray: ...
     def fixations(self, clip: Clip, index: int) -> np.ndarray | None: ...
@@ -126,7 +128,14 @@ class Clip:
         """The number that frame ``index`` carries in the names of its files; in a video file the first is 1."""
         self._check(index)
         pictures = self._opened.pictures
-        return file_number(pictures[index]) if pictures and pictures[0] != self.video else index + 1
+        return self._number_of(pictures[index]) if pictures and pictures[0] != self.video else index + 1
+
+    @staticmethod
+    def _number_of(picture: Path) -> int:
+        number = trailing_number(picture.stem)
+        if number is None:
+            raise InputError(f"{picture}: its name ends in no number; rename it")
+        return number
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """Frames in the order asked for, repeats included: uint8 RGB (len(indices), height, width, 3).
@@ -172,6 +181,12 @@ class Clip:
         """Indices of the frames that have ground truth; empty for a clip without any."""
         return [] if self.truth is None else self.truth.annotated(self)
 
+    @property
+    def inputs(self) -> list[Path]:
+        """Files and folders that the clip is read from: picture, sound, ground truth; there or not."""
+        own = [self.video, *([self.sound_path] if self.sound_path else [])]
+        return own + ([] if self.truth is None else self.truth.inputs(self))
+
     def map_path(self, index: int) -> Path | None:
         """The file that the ground truth of frame ``index`` comes from, there or not; to name it in a message."""
         self._check(index)
@@ -201,8 +216,3 @@ class Clip:
         if not 0 <= index < self.num_frames:
             raise ValueError(f"frame {index} is not in {self.dataset} {self.name}, which has {self.num_frames} frames")
 
-
-def file_number(path: Path) -> int:
-    """The number at the end of a file's name: 42 of ``eyeMap_00042.jpg``."""
-    stem = path.stem
-    return int(stem[len(stem.rstrip("0123456789")) :])

@@ -1,128 +1,20 @@
-"""Ground truth in files, one map and one set of fixations per frame, found by the number in their names."""
+"""Fixations to pixels and maps: the one drawer of ground truth, for training, evaluation, preparation and figures.
+
+A fixation outside the picture, or at no place (NaN), is left out by every function here; :func:`inside` says which are
+kept, so that a caller can count the others.
+"""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
 
-from diffsal.data.clip import Clip
 from diffsal.errors import InputError
-from diffsal.media.pictures import PICTURE_SUFFIXES, read_grey, read_map
 
-FIXATION_VARIABLES = ("I", "eyeMap")  # DHF1K's and STAViS's names in their .mat files
-
-
-@dataclass(frozen=True, eq=False)
-class MapFiles:
-    """``maps``: a folder of grey pictures. ``fixation_folders``: ``.mat`` or pictures, the first not empty counts."""
-
-    maps: Path
-    fixation_folders: tuple[Path, ...] = ()
-
-    @cached_property
-    def map_names(self) -> dict[int, str]:
-        return numbered_names(self.maps, PICTURE_SUFFIXES)
-
-    @cached_property
-    def _fixations(self) -> tuple[Path, dict[int, str]]:
-        for folder in self.fixation_folders:
-            found = numbered_names(folder, (".mat",)) or numbered_names(folder, PICTURE_SUFFIXES)
-            if found:
-                return folder, found
-        return self.fixation_folders[-1] if self.fixation_folders else self.maps, {}
-
-    @property
-    def fixation_folder(self) -> Path:
-        return self._fixations[0]
-
-    @property
-    def fixation_names(self) -> dict[int, str]:
-        return self._fixations[1]
-
-    def annotated(self, clip: Clip) -> list[int]:
-        return [i for i in range(clip.num_frames) if clip.number(i) in self.map_names]
-
-    def map_path(self, clip: Clip, index: int) -> Path:
-        number = clip.number(index)
-        if number in self.map_names:
-            return self.maps / self.map_names[number]
-        example = Path(next(iter(self.map_names.values()), "0001.png"))
-        width = len(example.stem) - len(example.stem.rstrip("0123456789"))
-        return self.maps / f"{example.stem[:-width]}{number:0{width}d}{example.suffix}"
-
-    def saliency_map(self, clip: Clip, index: int) -> np.ndarray:
-        path = self.map_path(clip, index)
-        if clip.number(index) not in self.map_names:
-            raise InputError(f"{path}: no such map for frame {index} of {clip.name}; fetch it, or make maps from "
-                             "fixations with `diffsal prepare`")
-        return read_map(path)
-
-    def fixations(self, clip: Clip, index: int) -> np.ndarray | None:
-        if not self.fixation_names:
-            return None
-        name = self.fixation_names.get(clip.number(index))
-        if name is None:
-            raise InputError(f"{self.fixation_folder}: no fixations for frame {index} of {clip.name} (number "
-                             f"{clip.number(index)}); fetch the file")
-        return read_fixations(self.fixation_folder / name)
-
-    def points(self, clip: Clip, index: int) -> np.ndarray | None:
-        fixated = self.fixations(clip, index)
-        return None if fixated is None else np.argwhere(fixated)[:, ::-1].astype(np.int64)
-
-    def observers(self, clip: Clip, index: int) -> None:
-        return None
-
-
-def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
-    """The files of ``folder`` with such an ending, by the number at the end of their names; empty if there is none."""
-    return {number: folder / name for number, name in numbered_names(folder, suffixes).items()}
-
-
-def numbered_names(folder: Path, suffixes: tuple[str, ...]) -> dict[int, str]:
-    """:func:`numbered_files` by name only: a database has a million of them, and paths take time and room."""
-    try:
-        names = sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise InputError(f"{folder}: the folder cannot be read ({error.strerror}); check its permissions") from None
-    found: dict[int, str] = {}
-    for name in names:
-        stem, dot, ending = name.rpartition(".")
-        digits = stem[len(stem.rstrip("0123456789")) :]
-        if digits and name[0] != "." and dot + ending.lower() in suffixes:
-            found[int(digits)] = name
-    return found
-
-
-def read_fixations(path: Path) -> np.ndarray:
-    """bool (h, w), from a picture or the matrix ``I`` or ``eyeMap`` of a ``.mat`` file: above 0 is fixated."""
-    return (read_matrix(path) if path.suffix.lower() == ".mat" else read_grey(path)) > 0
-
-
-def read_matrix(path: Path) -> np.ndarray:
-    """The fixation matrix (h, w) of a MATLAB file up to version 7. :class:`InputError` for anything else."""
-    from scipy.io import loadmat  # slow to import, and only some databases need it
-
-    try:
-        variables = loadmat(path, variable_names=FIXATION_VARIABLES)
-    except NotImplementedError:
-        raise InputError(f"{path}: MATLAB 7.3 file, expected 7 or older; save it again with '-v7'") from None
-    except Exception as error:  # a broken file may raise almost anything there
-        raise InputError(f"{path}: not a MATLAB file that can be read ({error}); fetch it again") from None
-    found = next((variables[name] for name in FIXATION_VARIABLES if name in variables), None)
-    if found is None:
-        raise InputError(f"{path}: no variable {' or '.join(FIXATION_VARIABLES)} in it; is it a fixation map?")
-    matrix = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
-    if matrix.ndim != 2 or matrix.dtype.kind not in "buif":
-        raise InputError(f"{path}: {matrix.dtype} of shape {matrix.shape}, expected a matrix; fetch it again")
-    return matrix
+SIGMA_FRACTION = 0.025  # of the width: the blur where no database publishes another
 
 
 @dataclass(frozen=True)
@@ -139,6 +31,7 @@ class Sigma:
 
     @classmethod
     def parse(cls, text: str) -> Sigma:
+        """``12.74px``, ``1deg`` or ``0.025w``; :class:`InputError` for anything else."""
         number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
         try:
             return cls(float(number), text[len(number) :])
@@ -152,7 +45,60 @@ class Sigma:
         return {"px": self.value / width, "w": self.value, "deg": self.value / (degrees_wide or 1)}[self.unit]
 
 
-def blur(fixated: np.ndarray, sigma: float) -> np.ndarray:
-    """Fixations (h, w) → uint8 (h, w): blurred with ``sigma`` pixels, 255 where it is highest; 0 without fixations."""
-    grid = cv2.GaussianBlur(fixated.astype(np.float32), (0, 0), sigma)
-    return np.rint(grid * (255 / grid.max()) if grid.max() > 0 else grid).astype(np.uint8)
+def inside(places: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+    """Which places (x, y as fractions of width and height) lie on the picture, its edges included."""
+    return ((places >= 0) & (places <= 1)).all(1)
+
+
+def to_pixels(places: Float[np.ndarray, "n 2"], height: int, width: int) -> Int[np.ndarray, "m 2"]:
+    """Column and row of every place on the picture; x = 1 and y = 1 belong to the last pixel."""
+    size = np.array([width, height])
+    return np.minimum(places[inside(places)] * size, size - 1).astype(np.int64)
+
+
+def count_fixations(
+    points: Int[np.ndarray, "n 2"] | Float[np.ndarray, "n 2"], height: int, width: int
+) -> Int[np.ndarray, "{height} {width}"]:
+    """How often each pixel was fixated; ``points`` are (column, row)."""
+    points = np.asarray(points).reshape(-1, 2)
+    kept = ((points >= 0) & (points < (width, height))).all(1)  # NaN is in no picture
+    columns, rows = points[kept].astype(np.int64).T
+    counts = np.zeros((height, width), np.int64)
+    np.add.at(counts, (rows, columns), 1)
+    return counts
+
+
+def blur(counts: Shaped[np.ndarray, "h w"], sigma_pixels: float) -> Float[np.ndarray, "h w"]:
+    """Fixated pixels as a density: a Gaussian for each fixation, mirrored at the edges; float64, not scaled."""
+    return cv2.GaussianBlur(counts.astype(np.float64), (0, 0), sigma_pixels)
+
+
+def blur_to_bytes(counts: Shaped[np.ndarray, "h w"], sigma_pixels: float) -> Shaped[np.ndarray, "h w"]:
+    """:func:`blur` as uint8, 255 where it is highest; 0 without fixations."""
+    density = blur(counts, sigma_pixels)
+    return np.rint(density * (255 / density.max()) if density.max() > 0 else density).astype(np.uint8)
+
+
+def draw_map(
+    places: Float[np.ndarray, "n 2"], height: int, width: int, aspect: float | None = None,
+    sigma: float = SIGMA_FRACTION,
+) -> Float[np.ndarray, "{height} {width}"]:
+    """Places (fractions) blurred with ``sigma`` (of the width) and scaled to a maximum of 1: float32, 0 without any.
+
+    ``aspect`` is the picture's own width over height (default: the grid's): σ is round on the picture, not on a
+    stretched grid.
+    """
+    places = places[inside(places)]
+    if not len(places):
+        return np.zeros((height, width), np.float32)
+    columns = _bumps(places[:, 0], width, sigma * width)
+    rows = _bumps(places[:, 1], height, sigma * (width / height if aspect is None else aspect) * height)
+    grid = rows.T @ columns  # a Gaussian is a column times a row: a sum over fixations, not a filter over pixels
+    return grid / grid.max()
+
+
+def _bumps(fractions: np.ndarray, size: int, sigma: float) -> Float[np.ndarray, "n {size}"]:
+    """One Gaussian along ``size`` pixels for each fixation, mirrored at the ends as a filter would."""
+    deltas = np.zeros((len(fractions), size), np.float32)
+    deltas[np.arange(len(fractions)), np.minimum(fractions * size, size - 1).astype(int)] = 1
+    return cv2.GaussianBlur(deltas, (round(8 * sigma + 1) | 1, 1), sigma)

@@ -13,8 +13,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffsal.data.clip import Clip
-from diffsal.data.truth import MapFiles
+from diffsal.data.databases.record import Database, Extracted
+from diffsal.data.map_files import MapFiles
+from diffsal.data.truth import Sigma
 from diffsal.errors import InputError
+from diffsal.folders import list_files, list_folders
 from diffsal.media.source import VIDEO_SUFFIXES
 
 FRAME_RATE = 30.0
@@ -59,7 +62,21 @@ def _truth(in_own: list[Path], by_kind: list[Path], expected: bool) -> MapFiles 
 
 def _by_number(folder: Path, files: bool = False) -> dict[int, Path]:
     """The numbered folders (or video files) of ``folder``."""
-    if not folder.is_dir():
-        return {}
-    paths = (p for p in sorted(folder.iterdir()) if p.stem.isdigit())
-    return {int(p.stem): p for p in paths if (p.suffix.lower() in VIDEO_SUFFIXES if files else not p.suffix)}
+    paths = list_files(folder, VIDEO_SUFFIXES) if files else list_folders(folder)
+    return {int(p.stem): p for p in paths if p.stem.isdecimal() and (files or not p.suffix)}
+
+
+def recognise(root: Path) -> bool:
+    """Whether one of the layouts lies under ``root``."""
+    return (root / "annotation").is_dir() or (root / "maps").is_dir()
+
+
+def extracted(root: Path, clip: Clip) -> Extracted:
+    """Beside the maps, where the reader looks first."""
+    return Extracted(root / "annotation" / clip.name / "images", "{:04d}")
+
+
+DATABASE = Database(
+    "dhf1k", read, splits={name: len(numbers) for name, numbers in SPLITS.items()}, scored_split="val",
+    sigma=Sigma(SIGMA_PIXELS, "px"), recognise=recognise, has_sound=True, frame_rate=FRAME_RATE, extracted=extracted,
+    maps_as_organisers=True, margins=(8, 24))

@@ -8,22 +8,22 @@ sets ``index`` 0 is the fixation that was there when the picture appeared: it is
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float
 
+from diffsal.data import tables
 from diffsal.data.clip import Clip
+from diffsal.data.databases.record import Database
+from diffsal.data.truth import SIGMA_FRACTION, Sigma, count_fixations, draw_map, inside, to_pixels
 from diffsal.errors import InputError
-from diffsal.media.source import VIDEO_SUFFIXES
+from diffsal.folders import find_file, list_files, list_folders, stem_of
+from diffsal.media.source import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
-SIGMA_FRACTION = 0.025  # of the width: the ground truth's blur in the gaze protocol
 VIDEO_COLUMNS = ("observer", "start_s", "duration_s", "x", "y")
 PICTURE_COLUMNS = ("image", "observer", "index", "x", "y")
 # Clips of the pack that show the same scene belong on one side of a split.
@@ -77,32 +77,31 @@ class GazeTruth:
 
     @property
     def outside(self) -> int:
-        return int((~_inside(self.gaze.fixations)).sum())
+        """How many fixations lie outside the picture, or nowhere."""
+        return int((~inside(self.gaze.fixations[:, 3:5])).sum())
 
     def _rows(self, clip: Clip, index: int) -> np.ndarray:
         rows = self.gaze.on_frame(clip.seconds(index))
-        return rows[_inside(rows)]
+        return rows[inside(rows[:, 3:5])]
 
     def annotated(self, clip: Clip) -> list[int]:
         """Frames that somebody fixates."""
         return [i for i in range(clip.num_frames) if len(self._rows(clip, i))]
 
+    def inputs(self, clip: Clip) -> list[Path]:
+        return [self.table]
+
     def map_path(self, clip: Clip, index: int) -> Path:
         return self.table
 
     def saliency_map(self, clip: Clip, index: int) -> np.ndarray:
-        return saliency_map(self._rows(clip, index), clip.height, clip.width, clip.width / clip.height, self.sigma)
+        return draw_map(self._rows(clip, index)[:, 3:5], clip.height, clip.width, None, self.sigma)
 
     def points(self, clip: Clip, index: int) -> np.ndarray:
-        rows = self._rows(clip, index)
-        size = np.array([clip.width, clip.height])
-        return np.minimum(rows[:, 3:5] * size, size - 1).astype(np.int64)
+        return to_pixels(self._rows(clip, index)[:, 3:5], clip.height, clip.width)
 
     def fixations(self, clip: Clip, index: int) -> np.ndarray:
-        fixated = np.zeros((clip.height, clip.width), bool)
-        columns, rows = self.points(clip, index).T
-        fixated[rows, columns] = True
-        return fixated
+        return count_fixations(self.points(clip, index), clip.height, clip.width) > 0
 
     def observers(self, clip: Clip, index: int) -> np.ndarray:
         return self._rows(clip, index)[:, 0].astype(np.int64)
@@ -121,16 +120,24 @@ def read(root: Path, split: str = "all", fold: int | None = None, sigma: float =
 
 def set_names(root: Path) -> list[str]:
     """The sets of ``root``, those of videos first."""
-    return [f.name for kind in ("videos", "images") for f in sorted(root.glob(f"{kind}/*")) if f.is_dir()]
+    return [folder.name for kind in ("videos", "images") for folder in list_folders(root / kind)]
 
 
 def _clips(root: Path, name: str, sigma: float) -> list[Clip]:
-    videos = root / "videos" / name
-    if videos.is_dir():
-        paths = sorted(p for p in videos.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES or p.is_dir())
-        return [Clip(p.stem, "gaze", name, p, GazeTruth(root / "gaze" / name / f"{p.stem}.csv", sigma)) for p in paths]
-    table = _picture_table(root, name)
+    if (root / "videos" / name).is_dir():
+        return [Clip(stem, "gaze", name, path, GazeTruth(_video_table(root, name, stem), sigma))
+                for stem, path in videos(root, name)]
+    table = picture_table(root, name)
     return [Clip(g.name, "gaze", name, g.path, GazeTruth(table, sigma, g)) for g in read_set(root, name)]
+
+
+def videos(root: Path, name: str) -> list[tuple[str, Path]]:
+    """Name and path of every video of a set: files of any kind, and folders of pictures."""
+    folder = root / "videos" / name
+    found = {path.name: path for path in list_folders(folder)}
+    for path in list_files(folder, VIDEO_SUFFIXES):
+        found.setdefault(path.stem, path)
+    return sorted(found.items())
 
 
 def read_set(root: Path, set_name: str) -> list[GazeClip]:
@@ -138,80 +145,64 @@ def read_set(root: Path, set_name: str) -> list[GazeClip]:
 
     Raises :class:`InputError` where the set, a clip's fixations or a column is missing or a row is not numeric.
     """
-    videos, pictures = root / "videos" / set_name, root / "images" / set_name
-    if videos.is_dir():
-        tables = root / "gaze" / set_name
-        return [read_clip(path, tables / f"{path.stem}.csv") for path in sorted(videos.glob("*.mp4"))]
+    videos_folder, pictures = root / "videos" / set_name, root / "images" / set_name
+    if videos_folder.is_dir():
+        return [read_clip(path, _video_table(root, set_name, stem)) for stem, path in videos(root, set_name)]
     if pictures.is_dir():
         return _read_pictures(root, set_name, pictures)
-    raise InputError(f"{root}: no set {set_name!r}: expected a folder {videos} or {pictures}; there are "
+    raise InputError(f"{root}: no set {set_name!r}: expected a folder {videos_folder} or {pictures}; there are "
                      f"{', '.join(set_names(root)) or 'none'}: to train on these, picture_sets=… video_sets=…")
 
 
 def read_clip(path: Path, table: Path) -> GazeClip:
-    """The fixations of the video ``path`` from ``table``, a ``.csv``; :class:`InputError` as :func:`read_set`."""
-    rows = _read_rows(table, VIDEO_COLUMNS)
-    return GazeClip(path.stem, table.parent.name, path, False, np.array(rows, dtype=np.float64).reshape(-1, 5))
+    """The fixations of the video ``path`` from ``table``; :class:`InputError` as :func:`read_set`."""
+    rows = [tuple(tables.number(row, c, table) for c in VIDEO_COLUMNS) for row in tables.read_rows(table, VIDEO_COLUMNS)]
+    name = path.name if path.is_dir() else stem_of(path, (path.suffix.lower(), *tables.SUFFIXES))
+    return GazeClip(name, table.parent.name, path, False, np.array(rows, dtype=np.float64).reshape(-1, 5))
 
 
-def _picture_table(root: Path, set_name: str) -> Path:
-    table = root / "gaze" / f"{set_name}.csv.gz"
-    return table if table.exists() else table.with_suffix("")
+def _video_table(root: Path, set_name: str, stem: str) -> Path:
+    folder = root / "gaze" / set_name
+    return find_file(folder, stem, tables.SUFFIXES) or folder / f"{stem}.csv"
 
 
-def _inside(rows: np.ndarray) -> np.ndarray:
-    return ((rows[:, 3:5] >= 0) & (rows[:, 3:5] <= 1)).all(1)
+def picture_table(root: Path, set_name: str) -> Path:
+    """The table of a set of pictures, there or not."""
+    first = (".csv.gz", *tables.SUFFIXES)
+    return find_file(root / "gaze", set_name, first) or root / "gaze" / f"{set_name}.csv"
 
 
 def _read_pictures(root: Path, set_name: str, folder: Path) -> list[GazeClip]:
-    rows = _read_rows(_picture_table(root, set_name), PICTURE_COLUMNS)
     by_picture: dict[str, list[tuple[float, ...]]] = {}
-    for name, observer, index, x, y in rows:
-        if float(index) > 0:
-            by_picture.setdefault(str(name), []).append((observer, 0.0, 0.0, x, y))
-    paths = sorted(path for path in folder.iterdir() if path.stem in by_picture)
-    return [GazeClip(p.stem, set_name, p, True, np.array(by_picture[p.stem], dtype=np.float64)) for p in paths]
+    for name, index, *values in _picture_rows(picture_table(root, set_name)):
+        if index > 0:
+            by_picture.setdefault(name, []).append((values[0], 0.0, 0.0, *values[1:]))
+    files = {path.name: path for path in list_files(folder, PICTURE_SUFFIXES)}
+    clips = {}
+    for path in files.values():
+        rows = by_picture.get(path.stem) or by_picture.get(path.name)  # some tables keep the ending
+        if rows:
+            clips.setdefault(path.stem, GazeClip(path.stem, set_name, path, True, np.array(rows, dtype=np.float64)))
+    return [clips[name] for name in sorted(clips)]
 
 
-def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple]:
-    if not path.exists():
-        raise InputError(f"{path}: no such file: the fixations of this clip or set belong there")
-    rows, opened = [], gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", newline="", encoding="utf-8-sig", errors="replace") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            missing = [c for c in columns if c not in header]
-            if missing:
-                raise InputError(f"{path}: no column {', '.join(missing)}: expected {','.join(columns)}")
-            places = [(header.index(c), c == "image") for c in columns]
-            for row in filter(None, reader):
-                try:
-                    rows.append(tuple(row[at] if is_name else float(row[at]) for at, is_name in places))
-                except (IndexError, ValueError):
-                    raise InputError(f"{path}: line {reader.line_num} is not numeric: {','.join(row)}") from None
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
-        raise InputError(f"{path}: damaged or cut short ({error}); fetch it again") from None
-    return rows
+def _picture_rows(table: Path) -> Iterator[tuple]:
+    for row in tables.read_rows(table, PICTURE_COLUMNS):
+        yield (row.cells["image"], *(tables.number(row, c, table) for c in ("index", "observer", "x", "y")))
 
 
 def saliency_map(
     fixations: Float[np.ndarray, "n 5"], height: int, width: int, aspect: float, sigma: float = SIGMA_FRACTION
 ) -> Float[np.ndarray, "{height} {width}"]:
-    """Fixations blurred with ``sigma`` (a fraction of the width), scaled to a maximum of 1; zero where nobody fixates.
-
-    ``aspect`` is the picture's own width over height: σ is round on the picture, not on a stretched grid.
-    """
-    if not len(fixations):
-        return np.zeros((height, width), np.float32)
-    columns = _bumps(fixations[:, 3], width, sigma * width)
-    rows = _bumps(fixations[:, 4], height, sigma * aspect * height)
-    grid = rows.T @ columns  # a Gaussian is a column times a row: a sum over fixations, not a filter over pixels
-    return grid / grid.max()
+    """Rows of :class:`GazeClip` as :func:`diffsal.data.truth.draw_map` draws them."""
+    return draw_map(fixations[:, 3:5], height, width, aspect, sigma)
 
 
-def _bumps(fractions: np.ndarray, size: int, sigma: float) -> Float[np.ndarray, "n {size}"]:
-    """One Gaussian along ``size`` pixels for each fixation, mirrored at the ends as a filter would."""
-    deltas = np.zeros((len(fractions), size), np.float32)
-    deltas[np.arange(len(fractions)), np.clip((fractions * size).astype(int), 0, size - 1)] = 1
-    return cv2.GaussianBlur(deltas, (round(8 * sigma + 1) | 1, 1), sigma)
+def recognise(root: Path) -> bool:
+    """Whether the layout lies under ``root``."""
+    return (root / "gaze").is_dir()
+
+
+DATABASE = Database(
+    "gaze", read, protocol="gaze", scored_split="all", sigma=Sigma(SIGMA_FRACTION, "w"), recognise=recognise,
+    split_names=set_names, by_set=True)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffsal.data.clip import Clip
-from diffsal.data.databases.shots import read_shots
+from diffsal.data.databases.record import Database
+from diffsal.data.databases.shots import extracted, read_shots
+from diffsal.data.truth import Sigma
+from diffsal.folders import list_folders
 
 FRAME_RATE = 25.0  # pictures carry none; there is no sound that it would have to fit
 SIGMA_PIXELS = 20.0
@@ -24,3 +27,13 @@ def read(root: Path, split: str = "all", fold: int | None = None) -> list[Clip]:
 def video_of(clip: Clip) -> str:
     """The video that a shot was cut from: ``actioncliptest00001`` of ``actioncliptest00001_2``."""
     return clip.name.rpartition("_")[0]
+
+
+def recognise(root: Path) -> bool:
+    """Whether shots of it lie under ``root``."""
+    return any(f.name.startswith("actionclip") for base in ("training", "testing") for f in list_folders(root / base))
+
+
+DATABASE = Database(
+    "hollywood2", read, splits=dict(NUM_VIDEOS), sigma=Sigma(SIGMA_PIXELS, "px"), recognise=recognise,
+    video_of=video_of, extracted=extracted, least_frames=32)

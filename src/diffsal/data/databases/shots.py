@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffsal.data.clip import Clip
-from diffsal.data.truth import MapFiles
+from diffsal.data.databases.record import Extracted
+from diffsal.data.map_files import MapFiles
 from diffsal.errors import InputError
+from diffsal.folders import list_files, list_folders
 from diffsal.media.source import VIDEO_SUFFIXES
 
 FOLDERS = {"train": "training", "test": "testing"}
@@ -20,7 +22,7 @@ def read_shots(root: Path, dataset: str, split: str, frame_rate: float) -> list[
     for name, base in FOLDERS.items():
         if split not in (name, "all") or not (root / base).is_dir():
             continue
-        for folder in sorted(p for p in (root / base).iterdir() if p.is_dir() and p.name[0] != "."):
+        for folder in list_folders(root / base):
             truth = MapFiles(folder / "maps", (folder / "fixation" / "maps", folder / "fixation"))
             clips.append(Clip(folder.name, dataset, name, _video(folder), truth, frame_rate))
     if not clips:
@@ -33,4 +35,9 @@ def _video(folder: Path) -> Path:
     images = folder / "images"
     if images.is_dir():
         return images
-    return next((p for p in sorted(folder.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES), images)
+    return next(iter(list_files(folder, VIDEO_SUFFIXES)), images)
+
+
+def extracted(root: Path, clip: Clip) -> Extracted:
+    """In the clip's own folder."""
+    return Extracted(clip.video.parent / "images", clip.name.replace("{", "{{").replace("}", "}}") + "_{:05d}")

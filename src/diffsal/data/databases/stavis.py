@@ -9,11 +9,14 @@ Without a folder of frames, ``videos/SET/VIDEO.mp4`` is read, or any other kind 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from diffsal.data.clip import Clip
-from diffsal.data.truth import MapFiles
+from diffsal.data.databases.record import Database, Extracted
+from diffsal.data.map_files import MapFiles
 from diffsal.errors import InputError
+from diffsal.folders import find_file
 from diffsal.media.source import VIDEO_SUFFIXES
 
 
@@ -90,9 +93,25 @@ def _clip(root: Path, dataset: str, name: str, split: str, fold: int | None, fra
     place = Path(SETS[dataset].folder) / name
     folder, truth = root / "video_frames" / place, root / "annotations" / place
     sound = root / "video_audio" / place / f"{name}.wav"
-    files = sorted((root / "videos" / place.parent).glob(f"{name}.*"))
-    file = next((p for p in files if p.suffix.lower() in VIDEO_SUFFIXES), None)
+    file = find_file(root / "videos" / place.parent, name, VIDEO_SUFFIXES)
     video = folder if file is None or folder.is_dir() else file
     if file is not None and not sound.exists():
         sound = file
     return Clip(name, dataset, split, video, MapFiles(truth / "maps", (truth,)), rate, sound, fold, frames)
+
+
+def recognise(dataset: str, root: Path) -> bool:
+    """Whether annotations of ``dataset`` lie under ``root``."""
+    return (root / "fold_lists").is_dir() and (root / "annotations" / SETS[dataset].folder).is_dir()
+
+
+def extracted(root: Path, clip: Clip) -> Extracted:
+    """Where the package keeps frames and sound."""
+    place = Path(SETS[clip.dataset].folder) / clip.name
+    return Extracted(root / "video_frames" / place, "img_{:05d}", root / "video_audio" / place / f"{clip.name}.wav")
+
+
+DATABASES = {name: Database(
+    name, partial(read, name), protocol="stavis", splits=dict.fromkeys(("train", "test")),
+    num_videos=facts.num_videos, num_test=facts.num_test, recognise=partial(recognise, name), has_sound=True,
+    extracted=extracted) for name, facts in SETS.items()}
