@@ -14,10 +14,13 @@ _HOMES = {
     "InputError": "diffsal.errors",
     "Prediction": "diffsal.prediction.pipeline",
     "convert": "diffsal.weights.convert",
+    "evaluate": "diffsal.scoring.evaluate",
     "load": "diffsal.weights.files",
     "metrics": "diffsal.scoring.metrics",
     "predict": "diffsal.prediction.pipeline",
+    "score": "diffsal.scoring.evaluate",
 }
+_MODULES = ("convert", "metrics")  # public as a whole
 __all__ = sorted(_HOMES)
 
 
@@ -25,6 +28,6 @@ def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'diffsal' has no attribute {name!r}")
     module = importlib.import_module(_HOMES[name])
-    value = module if _HOMES[name].endswith(f".{name}") else getattr(module, name)
+    value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value

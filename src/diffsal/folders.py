@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffsal.errors import InputError
 
-# Beside every name that begins with a dot (._clip.mp4, .DS_Store, .ipynb_checkpoints): Synology, Windows, macOS archives.
+# Beside every name that begins with a dot (._clip.mp4, .DS_Store, .ipynb_checkpoints): Synology, Windows, macOS
 CLUTTER = frozenset((
     "@eadir", "#recycle", "#snapshot", "@tmp", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin",
     "system volume information", "__macosx", "lost+found", "icon\r"))

@@ -156,7 +156,7 @@ def test_matlab_files_that_are_broken_new_or_something_else(tmp_path):
     from scipy.io import savemat
     from scipy.sparse import csc_matrix
 
-    from diffsal.data.truth import read_fixations
+    from diffsal.data.map_files import read_fixations
 
     path = tmp_path / "fixMap_00001.mat"
     savemat(path, {"eyeMap": csc_matrix(np.eye(3))})
@@ -201,7 +201,7 @@ def test_tables_as_spreadsheets_write_them_and_compressed_ones_cut_short(tmp_pat
     path.write_bytes("\ufeffobserver,start_s,duration_s,x,y\r\n1,0,1,.5,.5\r\n\r\n".encode())
     assert DATASETS["gaze"](root, "play")[0].points(0).tolist() == [[32, 24]]
     path.write_text("observer,start_s,duration_s,x,y\n1,0,1\n")
-    with pytest.raises(InputError, match=r"ball\.csv: line 2 is not numeric: 1,0,1"):
+    with pytest.raises(InputError, match=r"ball\.csv: line 2 has 3 cells, expected 5: 1,0,1"):
         DATASETS["gaze"](root, "play")[0].points(0)
     table = root / "gaze/stills.csv.gz"
     (root / "gaze/sketches.csv").unlink()

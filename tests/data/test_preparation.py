@@ -16,11 +16,12 @@ import pytest
 
 from diffsal.cli import commands as cli
 from diffsal.data.databases import DATASETS, synthetic
+from diffsal.data.map_files import read_fixations, read_map
 from diffsal.data.preparation import prepare as preparation
 from diffsal.data.preparation.archives import extract
 from diffsal.data.preparation.prepare import Preparation, prepare
 from diffsal.data.preparation.samples import Recording, by_dispersion, by_velocity, fixations, read_samples
-from diffsal.data.truth import Sigma, read_fixations, read_map
+from diffsal.data.truth import Sigma
 from diffsal.data.validation import validate
 from diffsal.errors import InputError
 from tests.movies import tone, write_movie
@@ -156,7 +157,7 @@ def test_a_run_that_was_stopped_leaves_nothing_half_done_and_goes_on(tmp_path, m
     root = synthetic.write("dhf1k", tmp_path, "video")
     write, written, lock = preparation.write_picture, [], threading.Lock()
 
-    def stops(path, image):
+    def stops(path, image, **options):
         with lock:
             written.append(path)
             if len(written) > 30:  # in the middle of the second clip
@@ -175,7 +176,7 @@ def test_a_run_that_was_stopped_leaves_nothing_half_done_and_goes_on(tmp_path, m
 def test_a_long_piece_ends_soon_after_a_stop(tmp_path, monkeypatch):
     root, write = synthetic.write("dhf1k", tmp_path, "video"), preparation.write_picture
 
-    def slow(path, image):
+    def slow(path, image, **options):
         if "0001" not in str(path.parent):
             time.sleep(0.1)
         write(path, image)
@@ -307,23 +308,23 @@ def test_pixels_degrees_fractions_and_a_picture_somewhere_on_the_screen_say_the_
     ]
     results = []
     for recording, scale, offset in same:
-        rows, outside = fixations(write_samples(path, scale, offset), recording, 640, 480)
-        assert outside == 0
-        results.append(np.array(rows))
+        found = fixations(write_samples(path, scale, offset), recording, 640, 480)
+        assert found.outside == 0 and found.lost == {}
+        results.append(np.array(found.rows))
     assert results[0].shape == (8, 5) and results[0][:4, 0].tolist() == [1] * 4
     np.testing.assert_allclose(results[0][:4, 3] * 16, [5, 12, 12, 3], atol=0.2)
     for other in results[1:]:
         np.testing.assert_allclose(other, results[0], atol=1e-9)
     write_samples(path, (degree, degree))
-    rows, outside = fixations(path, Recording("px", degree, (0, 0, 250, 480)), 640, 480)
-    assert len(rows) < 8 and outside > 0
+    found = fixations(path, Recording("px", degree, (0, 0, 250, 480)), 640, 480)
+    assert len(found.rows) < 8 and found.outside > 0
 
 
 def test_tables_of_samples_that_cannot_be_read(tmp_path):
     path = tmp_path / "a.csv"
     for text, message in (("observer,x,y\n", "no column t_s"), ("observer,t_s,x,y\n", "holds no sample"),
-                          ("observer,t_s,x,y\n1,soon,2,3\n", "line 2: its time 'soon'"),
-                          ("observer,t_s,x,y\n1,nan,2,3\n", "line 2: its time")):
+                          ("observer,t_s,x,y\n1,soon,2,3\n", "line 2: its t_s 'soon' is no number"),
+                          ("observer,t_s,x,y\n1,nan,2,3\n", "line 2: its t_s 'nan' is no time")):
         path.write_text(text)
         with pytest.raises(InputError, match=message):
             read_samples(path)

@@ -31,6 +31,9 @@ class Oracle:
         for index in wanted:
             yield index, clip.saliency_map(index)
 
+    def size(self):
+        return None
+
     def fingerprint(self, clips):
         return []
 
@@ -62,7 +65,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def oracle(root: Path, dataset: str, out: Path, protocol: str, split: str | None = None, **options) -> dict:
-    clips = DATASETS[dataset](root, split or evaluate.own_split(dataset))
+    clips = DATASETS[dataset](root, split or DATASETS[dataset].scored_split)
     return scoring.score_clips(clips, [Oracle()], protocol, out, head=scores.document_head(
         "evaluate", dataset, root, PROTOCOLS[protocol], {}), **options)
 
@@ -73,7 +76,7 @@ def model(document: dict, name: str, number: int = 0) -> dict:
 
 def write_maps(root: Path, dataset: str, folder: Path, name: str = "{clip}/{index:06d}.png", split: str | None = None):
     """The ground truth as a model's 8-bit maps."""
-    for clip in DATASETS[dataset](root, split or evaluate.own_split(dataset)):
+    for clip in DATASETS[dataset](root, split or DATASETS[dataset].scored_split):
         for index in range(clip.num_frames):
             path = folder / name.format(clip=clip.name, number=clip.number(index), index=index, set=clip.split)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +88,7 @@ def write_maps(root: Path, dataset: str, folder: Path, name: str = "{clip}/{inde
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_who_knows_the_truth_scores_best_on_every_data_set(copy, tmp_path, dataset):
-    document = oracle(copy(dataset), dataset, tmp_path, evaluate.own_protocol(dataset))
+    document = oracle(copy(dataset), dataset, tmp_path, DATASETS[dataset].protocol)
     assert document["problems"] == [] and document["sets"]
     for found in document["sets"]:
         best, centre = (next(m for m in found["models"] if m["name"] == n) for n in ("oracle", scores.CENTRE))
@@ -115,7 +118,7 @@ def test_centre_and_humans_are_those_of_the_packs_own_script(shared, tmp_path, m
     clips = DATASETS["gaze"](shared / "gaze", "find")
     head = scores.document_head("evaluate", "gaze", shared, PROTOCOLS["gaze"], {})
     last = [clip for clip in clips if clip.name == "071"]  # the script's halves of all clips before move its generator
-    document = scoring.score_clips(last, [], "gaze", tmp_path, head=head, everybody=clips)
+    document = scoring.score_clips(last, [], "gaze", tmp_path, head=head, all_clips=clips)
     for row in csv.DictReader((shared / "gaze/peers.csv").open()):
         name = {"centre": scores.CENTRE, "humans": scores.HUMANS}.get(row["model"])
         if name and (row["set"], row["clip"]) == ("find", "071"):
@@ -365,7 +368,7 @@ def test_frames_are_seeded_by_name_not_by_order(copy, tmp_path):
     clips = DATASETS["ucf_sports"](copy("ucf_sports"), "test")
     torch.manual_seed(5)
     head = scores.document_head("evaluate", "ucf_sports", copy("ucf_sports"), PROTOCOLS["mit"], {})
-    a = scoring.score_clips(clips, [Oracle()], "mit", tmp_path / "a", head=head, everybody=clips)
-    b = scoring.score_clips(clips[::-1], [Oracle()], "mit", tmp_path / "b", head=head, everybody=clips)
+    a = scoring.score_clips(clips, [Oracle()], "mit", tmp_path / "a", head=head, all_clips=clips)
+    b = scoring.score_clips(clips[::-1], [Oracle()], "mit", tmp_path / "b", head=head, all_clips=clips)
     by_name = [{v["name"]: v["mean"] for v in model(d, "oracle")["videos"]} for d in (a, b)]
     assert by_name[0] == by_name[1]

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from diffsal.data.truth import count_fixations
 from diffsal.scoring import metrics
 from diffsal.scoring.protocols import (
     PROTOCOLS,
     FrameTruth,
     centre_prior,
-    count_fixations,
     drawn_map,
     min_max,
     score_frame,

@@ -5,14 +5,41 @@ from __future__ import annotations
 import sys
 from enum import Enum
 
-Device = Enum("Device", {name: name for name in ("cpu", "cuda", "mps")}, type=str)
-Colormap = Enum(
-    "Colormap", {name: name for name in ("inferno", "viridis", "cividis", "turbo", "jet", "hot")}, type=str
-)
-Protocol = Enum(
-    "Protocol", {name: name for name in ("mit", "dhf1k", "stavis", "released", "ntire", "gaze")}, type=str
-)
-Sounds = Enum("Sounds", {name: name for name in ("own", "muted", "other")}, type=str)
+
+class Device(str, Enum):
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Colormap(str, Enum):
+    inferno = "inferno"
+    viridis = "viridis"
+    cividis = "cividis"
+    turbo = "turbo"
+    jet = "jet"
+    hot = "hot"
+
+
+class Protocol(str, Enum):
+    mit = "mit"
+    dhf1k = "dhf1k"
+    stavis = "stavis"
+    released = "released"
+    ntire = "ntire"
+    gaze = "gaze"
+
+
+class Spacing(str, Enum):
+    linspace = "linspace"
+    leading = "leading"
+    trailing = "trailing"
+
+
+class Sounds(str, Enum):
+    own = "own"
+    muted = "muted"
+    other = "other"
 
 
 def complain(message: str) -> int:

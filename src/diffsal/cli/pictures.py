@@ -90,8 +90,8 @@ def compare(
     outputs = output or [beside.with_suffix(f".compared{ending}") for ending in (".png", ".pdf")]
     for path in outputs:
         check_output(path, force, (".png", ".jpg", ".pdf"))
-    models = [Maps.read(name, Path(folder)) for name, _, folder in pairs]
-    humans = Humans.read(ground_truth) if ground_truth else None
+    models = [Maps.read(name, Path(folder), source) for name, _, folder in pairs]
+    humans = Humans.read(ground_truth, source) if ground_truth else None
     with watched(video, source.num_frames) as show:
         comparison = measure(source, models, humans, show)
         image = draw(source, models, humans, comparison, each)

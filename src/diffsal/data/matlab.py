@@ -6,6 +6,7 @@ memory and time, and is started again where a file ended it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -40,7 +41,10 @@ def read_matrix(path: Path) -> Shaped[np.ndarray, "h w"]:
             answer, data = {"problem": _end()}, b""
     if "problem" in answer:
         raise InputError(f"{path}: {answer['problem']}")
-    return np.frombuffer(data, answer["dtype"]).reshape(answer["shape"])
+    try:
+        return np.frombuffer(data, np.dtype(answer["dtype"])).reshape(answer["shape"])
+    except (KeyError, TypeError, ValueError):  # a file that broke the process without ending it
+        raise InputError(f"{path}: damaged; fetch it again") from None
 
 
 def _ask(path: str) -> tuple[dict[str, Any], bytes]:
@@ -86,10 +90,8 @@ def _end() -> str:
         _process.kill()
         code = _process.wait()
     for pipe in (_process.stdin, _process.stdout):
-        try:
+        with contextlib.suppress(OSError):
             pipe.close()  # type: ignore[union-attr]
-        except OSError:
-            pass
     _process = None
     return f"damaged: reading it ended MATLAB's reader (code {code}); fetch it again"
 
@@ -126,8 +128,8 @@ def _answer(path: str, answers: IO[bytes]) -> None:
 
 
 def _read(path: str) -> np.ndarray:
-    from scipy.io import loadmat
-    from scipy.sparse import issparse
+    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.sparse import issparse  # type: ignore[import-untyped]
 
     try:
         with open(path, "rb") as file:
@@ -139,7 +141,7 @@ def _read(path: str) -> np.ndarray:
     found = next((variables[name] for name in FIXATION_VARIABLES if name in variables), None)
     if found is None:
         raise InputError(f"no variable {' or '.join(FIXATION_VARIABLES)} in it; is it a fixation map?")
-    shape = getattr(found, "shape", ())
+    shape: tuple[int, ...] = getattr(found, "shape", ())
     if len(shape) != 2 or not 0 < shape[0] * shape[1] <= MOST_PIXELS:
         raise InputError(f"its matrix is {' x '.join(map(str, shape))}, expected at most {MOST_PIXELS:,} pixels, "
                          "rows by columns; fetch it again")

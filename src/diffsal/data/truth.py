@@ -47,7 +47,7 @@ class Sigma:
 
 def inside(places: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
     """Which places (x, y as fractions of width and height) lie on the picture, its edges included."""
-    return ((places >= 0) & (places <= 1)).all(1)
+    return np.asarray(((places >= 0) & (places <= 1)).all(1))
 
 
 def to_pixels(places: Float[np.ndarray, "n 2"], height: int, width: int) -> Int[np.ndarray, "m 2"]:

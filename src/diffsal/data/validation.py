@@ -13,8 +13,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from diffsal.data.clip import Clip
-from diffsal.data.databases import DATASETS, dhf1k, find, gaze, hollywood2, stavis, ucf_sports
-from diffsal.data.truth import MapFiles
+from diffsal.data.databases import find, gaze, record_of
+from diffsal.data.databases.record import Database
+from diffsal.data.map_files import MapFiles
 from diffsal.data.workers import in_parallel
 from diffsal.errors import InputError
 from diffsal.media.soundtrack import sound_end
@@ -81,8 +82,7 @@ def validate(
     ``on_clip(done, total)`` is called after each clip. Raises :class:`InputError` for an unknown data set or split, or
     where nothing of the data set is there.
     """
-    find(dataset)
-    groups = _splits(dataset, root, split)
+    groups = _splits(find(dataset), root, split)
     if not any(clips for _, clips in groups):
         raise InputError(groups[0][0].problems[0] if groups else f"{root}: no {dataset} there; see docs/databases.md")
     total, done = sum(len(clips) for _, clips in groups), 0
@@ -99,40 +99,34 @@ def validate(
     return Report(dataset, [row for row, _ in groups])
 
 
-def _splits(dataset: str, root: Path, split: str) -> list[tuple[Row, list[Clip]]]:
+def _splits(database: Database, root: Path, split: str) -> list[tuple[Row, list[Clip]]]:
     """The rows of the table, each with the clips that are checked for it."""
-    if dataset == "gaze":
-        names = gaze.set_names(root) if split == "all" else [split]
-        published: dict[str, int | None] = dict.fromkeys(names)
-    elif dataset in stavis.SETS:
-        return _folds(dataset, root, split)
-    else:
-        published = {"dhf1k": {name: len(numbers) for name, numbers in dhf1k.SPLITS.items()},
-                     "hollywood2": hollywood2.NUM_VIDEOS, "ucf_sports": ucf_sports.NUM_VIDEOS}[dataset]
+    if database.num_test:
+        return _folds(database, root, split)
+    published = database.splits_of(root)
     if split != "all" and split not in published:
-        find(dataset)(root, split)  # says which there are
+        database(root, split)  # says which there are
     groups = []
     for name in published if split == "all" else [split]:
         row = Row(name, 0, published[name])
         clips: list[Clip] = []
         try:
-            clips = DATASETS[dataset](root, name)
+            clips = database(root, name)
         except InputError as error:
             row.problems.append(str(error))
-        row.videos = len({hollywood2.video_of(c) for c in clips} if dataset == "hollywood2" else clips)
+        row.videos = len({database.video_of(c) for c in clips})
         groups.append((row, clips))
     return groups
 
 
-def _folds(dataset: str, root: Path, split: str) -> list[tuple[Row, list[Clip]]]:
+def _folds(database: Database, root: Path, split: str) -> list[tuple[Row, list[Clip]]]:
     """All clips once, then what the list of each fold names."""
-    facts, read, groups = stavis.SETS[dataset], find(dataset), []
-    clips = read(root, split)
-    groups.append((Row(split, len(clips), facts.num_videos if split == "all" else None), clips))
-    for number, published in enumerate(facts.num_test, 1):
-        name = f"test, fold {number}" if len(facts.num_test) > 1 else "test"
+    clips, groups = database(root, split), []
+    groups.append((Row(split, len(clips), database.num_videos if split == "all" else None), clips))
+    for number, published in enumerate(database.num_test, 1):
+        name = f"test, fold {number}" if len(database.num_test) > 1 else "test"
         if split != "train":
-            groups.append((Row(name, len(read(root, "test", number)), published), []))
+            groups.append((Row(name, len(database(root, "test", number)), published), []))
     return groups
 
 
@@ -157,7 +151,7 @@ def _check_frames(clip: Clip, row: Row, full: bool) -> None:
     if clip.listed_frames is not None and clip.num_frames < clip.listed_frames:
         row.problems.append(f"{clip.video}: {clip.num_frames} frames of {clip.listed_frames} in the list; "
                             "fetch or extract the rest")
-    known = clip.folder_frame_rate if clip.dataset == "dhf1k" or clip.listed_frames else None
+    known = clip.folder_frame_rate if clip.listed_frames else record_of(clip.dataset).frame_rate
     if source.path and known and abs(source.frame_rate / known - 1) > RATE_TOLERANCE:
         row.problems.append(f"{clip.video}: {source.frame_rate:.3f} frames per second, the database's are {known:.3f}: "
                             "its frames are not those of the ground truth; fetch it again")
@@ -197,7 +191,7 @@ def _check_truth(clip: Clip, row: Row, full: bool) -> None:
         row.problems += _empty(truth.maps, maps.values(), "empty maps")
         row.problems += _empty(truth.fixation_folder, fixations.values(), "empty fixation files")
         for index in _sampled(clip, full):
-            if clip.number(index) in maps and clip.map_path(index).stat().st_size:
+            if clip.number(index) in maps and truth.map_path(clip, index).stat().st_size:
                 _check_map(clip, index, row)
     elif isinstance(truth, gaze.GazeTruth):
         rows = truth.gaze.fixations
@@ -218,11 +212,13 @@ def _check_map(clip: Clip, index: int, row: Row) -> None:
     path = clip.map_path(index)
     try:
         saliency = clip.saliency_map(index)
+        assert path is not None and saliency is not None and isinstance(clip.truth, MapFiles)
         if not saliency.any():
             row.problems.append(f"{path}: the map is zero everywhere; fetch it again, or leave the frame out")
         if clip.number(index) not in clip.truth.fixation_names:
             return
         fixations = clip.fixations(index)
+        assert fixations is not None
     except InputError as error:
         row.problems.append(str(error))
         return
@@ -236,13 +232,13 @@ def _check_map(clip: Clip, index: int, row: Row) -> None:
 
 def _check_sound(clip: Clip, row: Row, full: bool) -> None:
     if not clip.has_sound:
-        if clip.dataset in stavis.SETS:
+        if record_of(clip.dataset).num_test:
             row.problems.append(f"{clip.video}: has no sound; fetch the video again or put a wav beside it")
         return
     seconds = _sound_seconds(clip, full)
     row.sounds = int(seconds > 0)
     expected = clip.seconds(clip.num_frames - 1) + 1 / clip.frame_rate
-    if clip.dataset in stavis.SETS and seconds < expected - SOUND_TOLERANCE_SECONDS:
+    if record_of(clip.dataset).num_test and seconds < expected - SOUND_TOLERANCE_SECONDS:
         row.problems.append(f"{clip.sound_path or clip.video}: {seconds:.2f} s of sound for {expected:.2f} s of video; "
                             "fetch or extract it again")
 
@@ -282,7 +278,7 @@ def _empty(folder: Path, names: Iterable[str], what: str) -> list[str]:
     wanted = set(names)
     if not wanted:
         return []
-    with os.scandir(folder) as entries:
+    with os.scandir(folder) as entries:  # by name, from a listing that leaves clutter out
         empty = sorted(e.name for e in entries if e.name in wanted and not e.stat().st_size)
     return [f"{folder}: {what}: {len(empty)} ({_named(empty)}); fetch them again"] if empty else []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,15 @@ import cv2
 import numpy as np
 import torch
 
-from diffsal.data.databases.gaze import read_clip, saliency_map
+from diffsal.data import tables
+from diffsal.data.databases.gaze import GazeClip, read_clip
+from diffsal.data.map_files import MapFiles, read_fixations
+from diffsal.data.truth import count_fixations, draw_map, inside, to_pixels
 from diffsal.errors import InputError
+from diffsal.folders import numbered_files, trailing_number
 from diffsal.media import pictures
-from diffsal.media.source import Frame, Source, numbered_pictures
+from diffsal.media.pictures import PICTURE_SUFFIXES
+from diffsal.media.source import Frame, Source
 from diffsal.outputs.attention import moved
 from diffsal.outputs.panels import Panel, figure, heat
 from diffsal.scoring.metrics import cc, nss
@@ -25,22 +31,20 @@ SIGNED = {("largest loss", True): "smallest gain", ("largest gain", False): "sma
 
 @dataclass(frozen=True)
 class Maps:
-    """One model's maps: a name and a folder of ``NNNNNN.png``, numbered from 0 (or from 1, as some benchmarks do)."""
+    """One model's maps by 0-based frame: see :func:`by_frame` for how their files are numbered."""
 
     name: str
     pictures: dict[int, Path]
 
     @classmethod
-    def read(cls, name: str, folder: Path) -> Maps:
+    def read(cls, name: str, folder: Path, source: Source | None = None) -> Maps:
         """Raises :class:`InputError` for a folder that is missing or holds no numbered pictures."""
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; give the maps of {name} as {name}=FOLDER")
-        pictures = numbered_pictures(folder)
-        if not pictures:
+        found = numbered_files(folder, PICTURE_SUFFIXES)
+        if not found:
             raise InputError(f"{folder}: holds no numbered maps; expected NNNNNN.png, NNNNNN the frame counted from 0")
-        numbers = [int("".join(c for c in p.stem[-12:] if c.isdigit())) for p in pictures]
-        first = 1 if numbers[0] == 1 else 0
-        return cls(name, {n - first: p for n, p in zip(numbers, pictures, strict=True)})
+        return cls(name, by_frame(found, source))
 
     def on(self, frame: Frame) -> np.ndarray | None:
         """The map of a frame, float32 at the frame's size in [0, 1], or None. :class:`InputError` if it is damaged."""
@@ -48,50 +52,77 @@ class Maps:
         return None if path is None else read_map(path, *frame.image.shape[:2])
 
 
+def by_frame(files: dict[int, Path], source: Source | None) -> dict[int, Path]:
+    """Files by 0-based frame instead of by the number at the end of their names.
+
+    Numbers are the frames' own where one of them is 0 or their names are six digits and no more, as ``predict --maps``
+    writes them; else those of the clip's pictures (a shot of Hollywood-2 begins at 23, say); else, where the first is
+    1, they count from 1.
+    """
+    pictures = [trailing_number(p.stem) for p in (source.pictures if source else None) or []]
+    if 0 in files or (1 not in files and all(re.fullmatch(r"\d{6}", p.stem) for p in files.values())):
+        return files
+    if None not in pictures and set(files) & set(pictures):
+        return {index: files[number] for index, number in enumerate(pictures) if number in files}
+    return {number - (1 in files): path for number, path in files.items()}
+
+
 @dataclass(frozen=True)
 class Humans:
-    """Where people looked: raw fixations of the gaze layout (a CSV), or maps and, for NSS, pictures of fixations."""
+    """Where people looked: raw fixations of the gaze layout (a table), or maps and, for NSS, files of fixations.
 
-    clip: object | None = None
+    ``outside`` counts fixations that no picture holds; they are left out.
+    """
+
+    clip: GazeClip | None = None
     maps: Maps | None = None
-    fixations: Maps | None = None
+    fixations: dict[int, Path] = field(default_factory=dict)
+    outside: int = 0
 
     @classmethod
-    def read(cls, path: Path) -> Humans:
-        """A ``.csv`` of the gaze layout; a folder of maps; or one with ``maps/`` and ``fixation/``, as DHF1K's."""
-        if path.suffix == ".csv":
-            return cls(clip=read_clip(path, path))
+    def read(cls, path: Path, source: Source | None = None) -> Humans:
+        """A table of the gaze layout; a folder of maps; or one with ``maps/`` and fixations, as in any database.
+
+        Fixations are pictures or ``.mat`` in ``fixation/maps``, ``fixation`` or ``fixations``, or STAViS's beside
+        ``maps``.
+        """
+        if path.name.lower().endswith(tables.SUFFIXES):
+            clip = read_clip(path, path)
+            return cls(clip, outside=int((~inside(clip.fixations[:, 3:5])).sum()))
         if (path / "maps").is_dir():
-            fixations = path / "fixation"
-            found = numbered_pictures(fixations) if fixations.is_dir() else []
-            return cls(None, Maps.read("humans", path / "maps"), Maps.read("humans", fixations) if found else None)
-        return cls(maps=Maps.read("humans", path))
+            folders = [path / "fixation" / "maps", path / "fixation", path / "fixations", path]
+            files = MapFiles(path / "maps", tuple(folders))
+            found = {n: files.fixation_folder / name for n, name in files.fixation_names.items()}
+            return cls(None, Maps.read("humans", path / "maps", source), by_frame(found, source))
+        return cls(maps=Maps.read("humans", path, source))
 
     def on(self, frame: Frame) -> tuple[np.ndarray, np.ndarray | None] | None:
         """Map (h, w) and fixated pixels (h, w) bool, or None for those where unknown; None where too few look."""
         height, width = frame.image.shape[:2]
         if self.clip is not None:
             rows = self.clip.on_frame(frame.seconds)
-            if len(rows) < MIN_OBSERVERS:
+            places = rows[inside(rows[:, 3:5]), 3:5]
+            if len(places) < MIN_OBSERVERS:
                 return None
-            fixated = np.zeros((height, width), bool)
-            xs, ys = (np.clip((rows[:, 3 + i] * n).astype(int), 0, n - 1) for i, n in enumerate((width, height)))
-            fixated[ys, xs] = True
-            return saliency_map(rows, height, width, width / height), fixated
+            fixated = count_fixations(to_pixels(places, height, width), height, width) > 0
+            return draw_map(places, height, width), fixated
         assert self.maps is not None
         truth = self.maps.on(frame)
         if truth is None or truth.max() == 0:
             return None
-        path = self.fixations.pictures.get(frame.index) if self.fixations else None
-        fixated = None if path is None else read_map(path, height, width, cv2.INTER_NEAREST) > 0
-        return truth, fixated if fixated is not None and fixated.any() else None
+        path = self.fixations.get(frame.index)
+        if path is None:
+            return truth, None
+        marked = read_fixations(path)
+        places = (np.argwhere(marked)[:, ::-1] + 0.5) / np.array(marked.shape[::-1])
+        fixated = count_fixations(to_pixels(places, height, width), height, width) > 0
+        return truth, fixated if fixated.any() else None
 
 
-def read_map(path: Path, height: int, width: int, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+def read_map(path: Path, height: int, width: int) -> np.ndarray:
     """A grey map as float32 (height, width) in [0, 1]; :class:`InputError` if it cannot be read."""
     values = pictures.read_map(path)
-    return values if values.shape == (height, width) else cv2.resize(values, (width, height),
-                                                                     interpolation=interpolation)
+    return values if values.shape == (height, width) else cv2.resize(values, (width, height))
 
 
 @dataclass(frozen=True)
@@ -147,7 +178,8 @@ class Comparison:
 
     def chosen(self, each: int = 1) -> list[tuple[str, int]]:
         """(why, k) of the figure's rows: ``each`` of the largest gains, of the largest losses and of the typical."""
-        gains, picked = self.gains(), []
+        gains = self.gains()
+        picked: list[tuple[str, int]] = []
         seconds = np.array([s for _, s in self.frames])
         if not self.scores:
             kinds = ("agree least", "agree most", "typical")
@@ -184,6 +216,8 @@ def measure(
     if humans is None and len(models) < 2:
         raise InputError(f"{source.name}: one model without --ground-truth leaves nothing to compare; give either")
     comparison = Comparison([m.name for m in models], missing={m.name: 0 for m in models})
+    if humans and humans.outside:
+        comparison.problems.append(f"{source.name}: {humans.outside} fixations outside the picture are left out")
     for frame in source.frames():
         if on_frame:
             on_frame(frame.index + 1)
@@ -197,15 +231,16 @@ def measure(
         except InputError as error:
             comparison.problems.append(f"{error} (frame {frame.index} is left out)")
             continue
-        if any(x is None for x in maps.values()):
+        there = [values for values in maps.values() if values is not None]
+        if len(there) < len(maps):
             for name, values in maps.items():
                 comparison.missing[name] += values is None
             continue
         comparison.frames.append((frame.index, frame.seconds))
         if truth is not None:
-            comparison.scores.append([score(x, *truth) for x in maps.values()])
+            comparison.scores.append([score(x, *truth) for x in there])
         else:
-            comparison.disagreement.append(moved(*list(maps.values())[:2]))
+            comparison.disagreement.append(moved(*there[:2]))
     if not comparison.frames:
         lacking = ", ".join(f"{name} lacks {n}" for name, n in comparison.missing.items() if n)
         raise InputError(f"{source.name}: no frame can be compared ({lacking or 'no ground truth fits it'}); maps are "
@@ -218,9 +253,10 @@ def draw(
 ) -> np.ndarray:
     """The figure: a row per chosen frame; picture, humans, models, with CC and NSS; the rule at its foot. RGB uint8."""
     chosen = comparison.chosen(each)
-    wanted = {comparison.frames[k][0]: None for _, k in chosen}
+    indices = {comparison.frames[k][0] for _, k in chosen}
+    wanted: dict[int, Frame] = {}
     for frame in source.frames():
-        if frame.index in wanted:
+        if frame.index in indices:
             wanted[frame.index] = frame
     gains, rows = comparison.gains(), []
     for why, k in chosen:
@@ -231,9 +267,13 @@ def draw(
         unit = scored if comparison.scores else f"{gains[k]:.1%} of attention elsewhere"
         row = [Panel(frame.image, f"frame {frame.index}, {frame.seconds:.2f} s", f"{why}: {unit}")]
         if humans is not None:
-            row.append(Panel(heat(humans.on(frame)[0]), "humans", " "))
+            truth = humans.on(frame)
+            assert truth is not None
+            row.append(Panel(heat(truth[0]), "humans", " "))
         for i, model in enumerate(models):
-            row.append(Panel(heat(model.on(frame)), model.name, str(comparison.scores[k][i]) if humans else ""))
+            saliency = model.on(frame)
+            assert saliency is not None
+            row.append(Panel(heat(saliency), model.name, str(comparison.scores[k][i]) if humans else ""))
         rows.append(row)
     notes = [comparison.rule()]
     if comparison.scores:

@@ -193,7 +193,7 @@ def _interval(values: list[float] | None) -> str:
 
 def _sizes(documents: list[dict]) -> Sizes:
     """Parameters and multiply-accumulates of the models whose weights these scores name and this machine has."""
-    from diffsal.scoring.predicted_maps import Network
+    from diffsal.scoring.map_sources import Network
     from diffsal.weights.describe import describe
 
     found: Sizes = {}
@@ -292,15 +292,11 @@ def _pictures(document: dict, worst: WorstFrame) -> list[tuple[str, str]]:
 
 
 def _clip(document: dict, worst: WorstFrame):
-    from diffsal.data.databases import DATASETS
-    from diffsal.scoring.evaluate import plain_folders
+    from diffsal.data.databases import record_of
 
-    root, settings = Path(document["data"]), document["settings"]
-    read = DATASETS.get(document["dataset"])
-    clips = read(root, settings["split"], settings["fold"]) if read else plain_folders(root)
-    for clip in clips:
-        if clip.name == worst.video and document["dataset"] in (worst.set_name, "gaze") and (
-                document["dataset"] != "gaze" or clip.split == worst.set_name):
+    root, settings, record = Path(document["data"]), document["settings"], record_of(document["dataset"])
+    for clip in record(root, settings["split"], settings["fold"]):
+        if clip.name == worst.video and record.set_of(clip) == worst.set_name:
             return clip
     raise InputError(f"{worst.path}: {worst.video} is no longer in {root}; make the report where the data are")
 
@@ -308,7 +304,7 @@ def _clip(document: dict, worst: WorstFrame):
 def _map(document: dict, clip, index: int) -> np.ndarray | None:
     """The first model's map of one frame, from its folder or from its weights."""
     from diffsal.prediction.pipeline import predict
-    from diffsal.scoring.map_folders import MapFolder
+    from diffsal.scoring.map_sources import MapFolder
     from diffsal.weights.files import load
 
     settings = document["settings"]

@@ -1,4 +1,4 @@
-"""``diffsal evaluate`` and ``diffsal score``: a data set and weights, or a folder of maps → scores on disk."""
+"""``diffsal.evaluate`` and ``diffsal.score``: a data set and weights, or a folder of maps → scores on disk."""
 
 from __future__ import annotations
 
@@ -7,74 +7,90 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from diffsal.config import Spacing
 from diffsal.data.clip import Clip
-from diffsal.data.databases import DATASETS
-from diffsal.data.databases.stavis import SETS
-from diffsal.data.truth import MapFiles
+from diffsal.data.databases import DATASETS, PLAIN, find, recognise
+from diffsal.data.databases.record import Database
 from diffsal.errors import InputError
 from diffsal.prediction.pipeline import check_device
+from diffsal.scoring.inputs import check_not_inputs
 from diffsal.scoring.jobs import score_clips
 from diffsal.scoring.literature import published_rows
-from diffsal.scoring.map_folders import MapFolder
-from diffsal.scoring.predicted_maps import Network
-from diffsal.scoring.protocols import PROTOCOLS
+from diffsal.scoring.map_sources import MapFolder, Network, Sounds, folder_of
+from diffsal.scoring.protocols import PROTOCOLS, Protocol
 from diffsal.scoring.results import document_head
-from diffsal.weights.files import find
+from diffsal.weights.files import find as find_weights
 
 Progress = Callable[[int, int], None]
-PLAIN = "folders"  # ground truth as VIDEO/{maps,fixation}, of no known data set
+Weights = str | Path | Network
 
 
 def evaluate(
     dataset: str,
-    root: Path,
-    networks: Sequence[Network],
-    out: Path,
+    data: str | Path,
+    weights: Weights | Sequence[Weights] = "compact",
+    out: str | Path = "scores",
     *,
     protocol: str | None = None,
     split: str | None = None,
     fold: int | None = None,
     clips: Sequence[str] = (),
-    maps_out: Path | None = None,
+    steps: int = 1,
+    seed: int = 0,
+    spacing: Spacing | None = None,
+    sound: Sounds | Sequence[Sounds] = "own",
+    quality: bool = False,
+    device: str = "cpu",
+    maps: str | Path | None = None,
     baselines: bool = True,
     published: bool = False,
     workers: int | None = None,
     force: bool = False,
     on_done: Progress = lambda done, total: None,
 ) -> dict:
-    """Predict and score ``dataset`` (a name of ``DATASETS``) under ``root`` with each of ``networks``.
+    """Predict and score ``dataset`` (a name of ``DATASETS``) under ``data`` with each of ``weights``.
 
-    Writes ``scores.json``, ``per_video.csv`` and ``per_frame.csv`` into ``out`` and returns the first as a dictionary;
-    ``maps_out`` also keeps every map. ``protocol`` is a name of ``PROTOCOLS``, by default the data set's own; ``split``
-    and ``fold`` are the reader's; ``clips`` are names, by default all. A run that was killed goes on where it stood.
+    ``weights``: a name, a ``.safetensors`` or ``.onnx`` file, or several; each is run with each of ``sound`` (``own``,
+    ``muted``, ``other``: another moment's). Writes ``scores.json``, ``per_video.csv`` and ``per_frame.csv`` into
+    ``out`` and returns the first as a dictionary; ``maps`` is a folder that keeps every map. ``protocol`` is a name of
+    ``PROTOCOLS``, by default the data set's own; ``split`` and ``fold`` are the reader's; ``clips`` are names, by
+    default all. ``spacing`` of the timesteps: by default the weights' own. ``quality``: every frame goes through the
+    network. ``on_done(done, total)`` counts clips. A run that was killed goes on where it stood.
+
     Raises :class:`InputError` for what concerns all clips; what concerns one is in ``document["problems"]``.
     """
-    if dataset not in DATASETS:
-        raise InputError(f"{dataset}: no such data set; there are {', '.join(DATASETS)}")
-    chosen = _protocol(protocol or own_protocol(dataset))
+    database, out = find(dataset), Path(out)
+    chosen = _protocol(protocol or database.protocol)
     _check_out(out, force)
+    sounds = [sound] if isinstance(sound, str) else list(sound)
+    given = [weights] if isinstance(weights, (str, Path, Network)) else list(weights)
+    networks = [n for w in given for n in ([w] if isinstance(w, Network) else [
+        Network(str(w), steps, seed, s, device, every=1 if quality else None, spacing=spacing) for s in sounds])]
     for network in networks:
-        find(network.weights)
+        find_weights(network.weights)
         check_device(network.device)
-    split = split or own_split(dataset)
-    everybody = DATASETS[dataset](root, split, fold)
-    if maps_out is not None:
+    split = split or database.scored_split
+    all_clips = database(Path(data), split, fold)
+    if maps is not None:
         several = len(networks) > 1
-        networks = [replace(n, maps_out=maps_out / n.name if several else maps_out) for n in networks]
+        networks = [replace(n, maps_out=Path(maps) / n.name if several else Path(maps)) for n in networks]
+        places = [folder_of(n.maps_out, clip) for n in networks if n.maps_out for clip in all_clips]
+        check_not_inputs([Path(maps), *places], all_clips, "--maps")
     settings = {"split": split, "fold": fold, "networks": [
-        {"weights": n.weights, "steps": n.steps, "seed": n.seed, "sound": n.sound, "every": n.every} for n in networks]}
+        {"weights": n.weights, "steps": n.steps, "seed": n.seed, "sound": n.sound, "every": n.every,
+         "spacing": n.spacing} for n in networks]}
     if workers is None:
         workers = (os.cpu_count() or 1) if all(n.device == "cpu" for n in networks) else 1
     return score_clips(
-        _named(everybody, clips), networks, chosen.name, out, everybody=everybody, baselines=baselines, workers=workers,
-        head=document_head("evaluate", dataset, root, chosen, settings), on_done=on_done,
+        _named(all_clips, clips), networks, chosen.name, out, all_clips=all_clips, baselines=baselines, workers=workers,
+        head=document_head("evaluate", dataset, Path(data), chosen, settings), on_done=on_done,
         published=published_rows([dataset]) if published else ())
 
 
 def score(
-    maps: Path,
-    root: Path,
-    out: Path,
+    maps: str | Path,
+    ground_truth: str | Path,
+    out: str | Path = "scores",
     *,
     protocol: str,
     dataset: str | None = None,
@@ -82,73 +98,42 @@ def score(
     fold: int | None = None,
     clips: Sequence[str] = (),
     name: str | None = None,
+    network_size: tuple[int, int] | None = None,
     baselines: bool = True,
     published: bool = False,
     workers: int | None = None,
     force: bool = False,
     on_done: Progress = lambda done, total: None,
 ) -> dict:
-    """Score the folder ``maps`` of any model (:class:`diffsal.scoring.map_folders.MapFolder`) against a ground truth.
+    """Score the folder ``maps`` of any model (:class:`diffsal.scoring.map_sources.MapFolder`) against a ground truth.
 
-    ``root`` is a data set, found out by its layout where ``dataset`` is None, or holds ``VIDEO/maps`` and
-    ``VIDEO/fixation``. The rest is as in :func:`evaluate`.
+    ``ground_truth`` is a data set, found out by its layout where ``dataset`` is None, or holds ``VIDEO/maps`` and
+    ``VIDEO/fixation``. ``network_size``: height and width of the model's own maps, where its files are larger (protocol
+    ``stavis`` blurs by two of those pixels). The rest is as in :func:`evaluate`.
     """
+    maps, root, out = Path(maps), Path(ground_truth), Path(out)
     chosen = _protocol(protocol)
     _check_out(out, force)
     if not maps.is_dir():
         raise InputError(f"{maps}: no such folder; give the one that holds the model's maps")
-    dataset = dataset or recognise(root)
-    if dataset not in (PLAIN, *DATASETS):
-        raise InputError(f"{dataset}: no such data set; there are {', '.join(DATASETS)}")
-    split = split or own_split(dataset)
-    everybody = plain_folders(root) if dataset == PLAIN else DATASETS[dataset](root, split, fold)
-    model = MapFolder(name or maps.resolve().name, maps)
-    settings = {"split": split, "fold": fold, "maps": str(maps)}
+    database = _database(dataset, root)
+    split = split or database.scored_split
+    all_clips = database(root, split, fold)
+    model = MapFolder(name or maps.resolve().name, maps, network_size)
+    settings = {"split": split, "fold": fold, "maps": str(maps), "network_size": network_size}
     return score_clips(
-        _named(everybody, clips), [model], chosen.name, out, everybody=everybody, baselines=baselines,
+        _named(all_clips, clips), [model], chosen.name, out, all_clips=all_clips, baselines=baselines,
         workers=workers or os.cpu_count() or 1, on_done=on_done,
-        head=document_head("score", dataset, root, chosen, settings),
-        published=published_rows([dataset]) if published else ())
+        head=document_head("score", database.name, root, chosen, settings),
+        published=published_rows([database.name]) if published else ())
 
 
-def own_protocol(dataset: str) -> str:
-    """The protocol that papers use on a data set."""
-    return "gaze" if dataset == "gaze" else "stavis" if dataset in SETS else "dhf1k"
-
-
-def own_split(dataset: str) -> str:
-    """The part of a data set that is scored: DHF1K keeps the ground truth of its test set to itself."""
-    return {"gaze": "all", "dhf1k": "val", PLAIN: "all"}.get(dataset, "test")
-
-
-def recognise(root: Path) -> str:
-    """The data set that lies under ``root``, by its layout. :class:`InputError` if that does not tell."""
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the one that holds the ground truth")
-    if (root / "gaze").is_dir():
-        return "gaze"
-    if (root / "fold_lists").is_dir():
-        there = [name for name, facts in SETS.items() if (root / "annotations" / facts.folder).is_dir()]
-        if len(there) != 1:
-            raise InputError(f"{root}: holds {', '.join(there) or 'none of the audio-visual sets'}; "
-                             "say which one with --dataset")
-        return there[0]
-    if (root / "testing").is_dir() or (root / "training").is_dir():
-        return "hollywood2" if next(root.glob("*/actionclip*"), None) else "ucf_sports"
-    if (root / "annotation").is_dir() or (root / "maps").is_dir():
-        return "dhf1k"
-    if next(root.glob("*/maps"), None):
-        return PLAIN
-    raise InputError(f"{root}: no ground truth in a layout that is known; say which with --dataset, or lay it out as "
-                     "VIDEO/maps/*.png and VIDEO/fixation/*.png")
-
-
-def plain_folders(root: Path) -> list[Clip]:
-    """``VIDEO/maps/*`` with ``VIDEO/fixation/*`` (or ``fixation/maps/*.mat``, ``fixations/*``), for any data."""
-    return [
-        Clip(folder.name, PLAIN, "all", folder / "maps", MapFiles(folder / "maps", (
-            folder / "fixation" / "maps", folder / "fixation", folder / "fixations")))
-        for folder in sorted(root.iterdir()) if (folder / "maps").is_dir()]
+def _database(name: str | None, root: Path) -> Database:
+    if name is None:
+        return recognise(root)
+    if name not in (PLAIN.name, *DATASETS):
+        find(name)  # says which is nearest
+    return PLAIN if name == PLAIN.name else DATASETS[name]
 
 
 def _named(clips: Sequence[Clip], names: Sequence[str]) -> list[Clip]:
@@ -160,7 +145,7 @@ def _named(clips: Sequence[Clip], names: Sequence[str]) -> list[Clip]:
     return [clip for clip in clips if not names or clip.name in names]
 
 
-def _protocol(name: str):
+def _protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise InputError(f"{name}: no such protocol; there are {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

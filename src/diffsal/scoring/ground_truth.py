@@ -9,9 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from diffsal.data.clip import Clip
+from diffsal.data.databases import record_of
+from diffsal.data.databases.gaze import GazeTruth
+from diffsal.data.truth import count_fixations
 from diffsal.errors import InputError
-from diffsal.scoring.map_folders import is_single_file
-from diffsal.scoring.protocols import NUM_OTHER_FRAMES, FrameTruth, Protocol, count_fixations, drawn_map, seed_of
+from diffsal.scoring.map_sources import is_single_file
+from diffsal.scoring.protocols import NUM_OTHER_FRAMES, FrameTruth, Protocol, drawn_map, seed_of
 from diffsal.scoring.results import ClipScores
 
 POOL = 100  # random frames whose fixations are the negatives of one video's frames, ten at a time
@@ -30,7 +33,7 @@ def as_the_pack_counts(clip: Clip) -> Clip:
 
     Where the time stamps differ from that by a frame or more, the rate varies, and they are what counts.
     """
-    if clip.dataset != "gaze" or clip.is_picture:
+    if not isinstance(clip.truth, GazeTruth) or clip.is_picture:
         return clip
     frame = 1 / clip.frame_rate
     if any(abs(clip.seconds(i) - i * frame) >= frame for i in range(clip.num_frames)):
@@ -39,11 +42,11 @@ def as_the_pack_counts(clip: Clip) -> Clip:
 
 
 class GroundTruth:
-    """``everybody`` are the clips of all sets, from which other clips' fixations are drawn."""
+    """``all_clips`` are the clips of all sets, from which other clips' fixations are drawn."""
 
-    def __init__(self, clip: Clip, protocol: Protocol, everybody: Sequence[Clip]) -> None:
+    def __init__(self, clip: Clip, protocol: Protocol, all_clips: Sequence[Clip]) -> None:
         self.clip = as_the_pack_counts(clip) if protocol.drawn else clip
-        self.protocol, self.everybody = protocol, everybody
+        self.protocol, self.all_clips = protocol, all_clips
         self.problems: list[str] = []
 
     def frames(self, found: ClipScores) -> list[int]:
@@ -53,9 +56,12 @@ class GroundTruth:
             found.skip("the database keeps the ground truth to itself", clip.num_frames)
             return []
         every = 1 if clip.is_picture else protocol.every
-        looked_at, annotated = range(0, clip.num_frames, every), set(clip.annotated)
+        looked_at: Sequence[int] = range(0, clip.num_frames, every)
+        annotated = set(clip.annotated)
         if protocol.every > 1 and len(looked_at) < clip.num_frames:
             found.skip(f"not every {protocol.every}th", clip.num_frames - len(looked_at))
+        if protocol.leaves_ends_out:
+            looked_at = self._without_ends(found, looked_at)
         outside = getattr(clip.truth, "outside", 0)
         if outside:
             self.problems.append(f"{clip.map_path(0)}: {outside} fixations of {clip.name} are outside the picture and "
@@ -69,22 +75,36 @@ class GroundTruth:
         found.skipped = {k: v for k, v in found.skipped.items() if v}
         return chosen
 
+    def _without_ends(self, found: ClipScores, looked_at: Sequence[int]) -> Sequence[int]:
+        """The frames that the released evaluation scores: see :class:`diffsal.data.databases.record.Database`."""
+        record, num_frames = record_of(self.clip.dataset), self.clip.num_frames
+        if num_frames < record.least_frames:
+            found.skip(f"clips of fewer than {record.least_frames} frames", len(looked_at))
+            return []
+        first, last = record.margins
+        kept = [i for i in looked_at if first <= i < num_frames - last]
+        if len(kept) < len(looked_at):
+            found.skip(f"the first {first} and last {last} of a clip", len(looked_at) - len(kept))
+        return kept
+
     def _name_missing(self, found: ClipScores, missing: list[int]) -> None:
         if not missing:
             return
         found.skip("no ground truth", len(missing))
-        if self.clip.dataset != "gaze":  # there it only says that nobody looked
+        if not isinstance(self.clip.truth, GazeTruth):  # there it only says that nobody looked
             self.problems.append(f"{self.clip.map_path(missing[0])}: no ground truth for frame {missing[0]} of "
                                  f"{self.clip.name} ({len(missing)} such frames); fetch it again")
 
     def frame(self, index: int) -> FrameTruth | None:
         """One frame's; None where nobody fixates and the map is empty. :class:`InputError` for what cannot be used."""
         counts = self._counts(index)
-        if self.protocol.drawn:
+        if self.protocol.drawn and counts is not None:
             saliency_map = drawn_map(counts)
         else:
-            saliency_map = self.clip.saliency_map(index).astype(np.float64)
-            path = self.clip.map_path(index)
+            stored, path = self.clip.saliency_map(index), self.clip.map_path(index)
+            if stored is None:
+                return None
+            saliency_map = stored.astype(np.float64)
             if counts is None:
                 counts = np.zeros(saliency_map.shape, np.int64)
             elif counts.shape != saliency_map.shape:
@@ -101,7 +121,9 @@ class GroundTruth:
         points = self._points(index)
         if order is not None:
             return points[order[: len(points) // 2]], points[order[len(points) // 2 :]]
-        even = self.clip.observers(index) % 2 == 0
+        observers = self.clip.observers(index)
+        assert observers is not None
+        even = observers % 2 == 0
         return points[even], points[~even]
 
     def _points(self, index: int) -> np.ndarray:
@@ -121,8 +143,8 @@ class GroundTruth:
         kind = self.protocol.negatives
         if kind is None:
             return None
-        if kind == "clip" and not self.clip.is_picture:
-            return self._fixated_on_others(index, size)
+        if kind in ("clip", "clip_elsewhere") and not self.clip.is_picture:
+            return self._fixated_on_others(index, elsewhere=kind == "clip_elsewhere")
         if not self._pool:
             return None
         rng = np.random.default_rng(seed_of(self.clip.split, self.clip.name, "negatives", index))
@@ -138,7 +160,7 @@ class GroundTruth:
 
         A video's frames draw theirs from a hundred, so that files are read once; a picture draws its own ten.
         """
-        clips = [c for c in self.everybody if c.truth is not None and c.split == self.clip.split and (
+        clips = [c for c in self.all_clips if c.truth is not None and c.split == self.clip.split and (
             self.protocol.negatives == "set" or c.name != self.clip.name)]
         rng = np.random.default_rng(seed_of(self.clip.split, self.clip.name, "pool"))
         pool, wanted = [], NUM_OTHER_FRAMES if self.clip.is_picture else POOL
@@ -164,11 +186,12 @@ class GroundTruth:
                     total = fixated.astype(np.int64) if total is None else total + fixated
         return np.zeros((1, 1), np.int64) if total is None else total
 
-    def _fixated_on_others(self, index: int, size: tuple[int, int]) -> np.ndarray | None:
+    def _fixated_on_others(self, index: int, elsewhere: bool) -> np.ndarray | None:
+        """Pixels fixated on the clip's other frames; ``elsewhere``: none of those that are fixated on this one."""
         own = self._fixated(self.clip, index)
         if own is None or own.shape != self._frames_fixating.shape:
             return None
-        return (self._frames_fixating - own) > 0
+        return (self._frames_fixating > 0) & ~own if elsewhere else (self._frames_fixating - own) > 0
 
     @staticmethod
     def _fixated(clip: Clip, index: int) -> np.ndarray | None:
@@ -186,14 +209,15 @@ def halves_of_pack(clips: Sequence[Clip], protocol: Protocol) -> dict[tuple[str,
     orders: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     generators: dict[str, np.random.Generator] = {}
     for clip in clips if protocol.name == "gaze" else ():
-        if clip.dataset != "gaze" or is_single_file(clip):
+        if not isinstance(clip.truth, GazeTruth) or is_single_file(clip):
             continue
         rng = generators.setdefault(clip.split, np.random.default_rng(0))
         try:
             timed = as_the_pack_counts(clip)
             own = orders.setdefault((clip.split, clip.name), {})
             for index in range(0, clip.num_frames, protocol.every):
-                count = len(timed.points(index))
+                points = timed.points(index)
+                count = 0 if points is None else len(points)
                 if count >= protocol.least_fixations:
                     own[index] = rng.permutation(count)
         except InputError:  # it is told where the clip is scored

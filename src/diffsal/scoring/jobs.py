@@ -14,28 +14,25 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol as Interface
 
 import numpy as np
 
 from diffsal.data.clip import Clip
+from diffsal.data.databases import record_of
+from diffsal.data.truth import count_fixations
 from diffsal.data.workers import end_with_parent
 from diffsal.errors import InputError
 from diffsal.files import write_whole
 from diffsal.scoring import results as scores
 from diffsal.scoring.ground_truth import GroundTruth, halves_of_pack
-from diffsal.scoring.map_folders import is_single_file
-from diffsal.scoring.protocols import (
-    PROTOCOLS,
-    FrameTruth,
-    centre_prior,
-    count_fixations,
-    drawn_map,
-    score_frame,
-    seed_of,
-)
+from diffsal.scoring.inputs import state_of_clip
+from diffsal.scoring.map_sources import is_single_file
+from diffsal.scoring.protocols import PROTOCOLS, FrameTruth, Protocol, centre_prior, drawn_map, score_frame, seed_of
 from diffsal.scoring.results import CENTRE, HUMANS, ClipScores
 
 PICTURES_AT_ONCE = 25
@@ -46,14 +43,16 @@ _job: Job | None = None  # a worker's own
 
 
 class Maps(Interface):
-    """Where a model's maps come from: its weights (:class:`diffsal.scoring.predicted_maps.Network`) or a folder."""
+    """Where a model's maps come from: its weights (:class:`diffsal.scoring.map_sources.Network`) or a folder."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def maps(
         self, clip: Clip, wanted: list[int], problems: list[str]
     ) -> Iterator[tuple[int, np.ndarray | InputError]]: ...
 
+    def size(self) -> tuple[int, int] | None: ...
     def fingerprint(self, clips: list[Clip]) -> list: ...
 
 
@@ -75,7 +74,7 @@ def score_clips(
     out: Path,
     *,
     head: dict,
-    everybody: Sequence[Clip] | None = None,
+    all_clips: Sequence[Clip] | None = None,
     baselines: bool = True,
     workers: int = 1,
     published: Sequence[dict] = (),
@@ -83,15 +82,17 @@ def score_clips(
 ) -> dict:
     """Score ``models`` on ``clips``; the document that ``out/scores.json`` holds.
 
-    ``everybody`` are all clips of the sets (default: ``clips``), from which negatives and the gaze pack's halves are
+    ``all_clips`` are all clips of the sets (default: ``clips``), from which negatives and the gaze pack's halves are
     drawn. ``head`` says what was done (:func:`document_head`), ``on_done(done, total)`` counts clips.
-    Raises :class:`InputError` where a worker dies or where no clip is given; all else is in ``document["problems"]``.
+    A part is kept by what it is computed from: models, protocol, and the state of its clips' files (and of those whose
+    fixations are its negatives). Raises :class:`InputError` where no clip is given; all else, a worker that dies
+    included, is in ``document["problems"]``.
     """
     if not clips:
         raise InputError("no clip is left to evaluate; check --split and --clips")
-    everybody = tuple(clips if everybody is None else everybody)
-    halves = halves_of_pack(everybody, PROTOCOLS[protocol]) if baselines else {}
-    job = Job(protocol, tuple(models), everybody, baselines, halves)
+    all_clips = tuple(clips if all_clips is None else all_clips)
+    halves = halves_of_pack(all_clips, PROTOCOLS[protocol]) if baselines else {}
+    job = Job(protocol, tuple(models), all_clips, baselines, halves)
     parts = out / ".parts"
     parts.mkdir(parents=True, exist_ok=True)
     done, found = 0, {}
@@ -128,33 +129,69 @@ def _all_scored(
 ) -> Iterator[tuple[int, list[ClipScores]]]:
     """Every unit's scores as they come: those of an interrupted run first, then the others."""
     paths, missing = [], []
+    others = [state_of_clip(c) for c in job.clips] if PROTOCOLS[job.protocol].negatives in ("clips", "set") else []
+    halves = hashlib.sha256(repr(sorted((k, sorted((i, o.tolist()) for i, o in v.items()))
+                                        for k, v in job.halves.items())).encode()).hexdigest()
     for number, unit in enumerate(units):
-        key = json.dumps([job.protocol, job.baselines, [m.fingerprint(list(unit)) for m in job.models],
-                          [(c.split, c.name) for c in unit]])
-        paths.append(parts / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json")
-        if paths[number].exists():
-            yield number, [scores.from_json(values) for values in json.loads(paths[number].read_text())]
-        else:
+        key = json.dumps([version("diffsal"), job.protocol, job.baselines, halves, others,
+                          [m.fingerprint(list(unit)) for m in job.models],
+                          [(c.dataset, c.split, c.name, state_of_clip(c)) for c in unit]])
+        paths.append(parts / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:32]}.json")
+        kept = _kept(paths[number], unit)
+        if kept is None:
             missing.append(number)
+        else:
+            yield number, kept
     for number, scored in _scored(job, units, missing, workers):
         write_whole(paths[number], json.dumps([scores.to_json(c) for c in scored]).encode())
         yield number, scored
 
 
-def _scored(job: Job, units: list, missing: list[int], workers: int) -> Iterator[tuple[int, list[ClipScores]]]:
+def _kept(path: Path, unit: tuple[Clip, ...]) -> list[ClipScores] | None:
+    """The scores of a part that an interrupted run has left; None where there are none, or the file is damaged."""
+    try:
+        found = [scores.from_json(values) for values in json.loads(path.read_bytes())]
+        return found if [c.name for c in found] == [c.name for c in unit] else None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _scored(
+    job: Job, units: list[tuple[Clip, ...]], missing: list[int], workers: int
+) -> Iterator[tuple[int, list[ClipScores]]]:
     if workers == 1 or len(missing) < 2:
         yield from ((number, [score_clip(job, clip) for clip in units[number]]) for number in missing)
         return
-    workers = min(workers, len(missing))
+    left = dict.fromkeys(missing)
+    for number, scored in _in_processes(job, units, missing, min(workers, len(missing))):
+        del left[number]
+        yield number, scored
+    for number in left:  # a process has died meanwhile: each of these by itself, to find out of which
+        alone = list(_in_processes(job, units, [number], 1))
+        yield alone[0] if alone else (number, [_lost(clip) for clip in units[number]])
+
+
+def _lost(clip: Clip) -> ClipScores:
+    found = ClipScores(record_of(clip.dataset).set_of(clip), clip.name, str(clip.video))
+    found.problems.append(f"{clip.video}: scoring {clip.name} ended the process, for want of memory or by a damaged "
+                          "file; the others are scored")
+    found.skip("the clip cannot be read")
+    return found
+
+
+def _in_processes(
+    job: Job, units: list[tuple[Clip, ...]], numbers: list[int], workers: int
+) -> Iterator[tuple[int, list[ClipScores]]]:
+    """Scores as they come; those of a process that dies, and of what waited then, do not."""
     context = multiprocessing.get_context("spawn")  # a process that has used torch must not be forked
     pool = ProcessPoolExecutor(workers, context, _begin, (job, max(1, (os.cpu_count() or 1) // workers)))
     try:
-        waiting = {pool.submit(_score_unit, units[number]): number for number in missing}
+        waiting = {pool.submit(_score_unit, units[number]): number for number in numbers}
         for future in as_completed(waiting):
-            yield waiting[future], future.result()
-    except BrokenProcessPool:
-        raise InputError("a process of the evaluation died, for want of memory perhaps; run the same command again, "
-                         "with fewer --workers: what is done is kept") from None
+            with suppress(BrokenProcessPool):
+                yield waiting[future], future.result()
+    except BrokenProcessPool:  # before all were given out
+        return
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
@@ -180,7 +217,7 @@ def _score_unit(unit: tuple[Clip, ...]) -> list[ClipScores]:
 
 def score_clip(job: Job, clip: Clip) -> ClipScores:
     """One clip's frames under the job's protocol; never raises for what is wrong with the clip itself."""
-    found = ClipScores(clip.split if clip.dataset == "gaze" else clip.dataset, clip.name, str(clip.video))
+    found = ClipScores(record_of(clip.dataset).set_of(clip), clip.name, str(clip.video))
     try:
         _score_into(found, job, clip)
     except (InputError, OSError) as error:
@@ -195,6 +232,7 @@ def _score_into(found: ClipScores, job: Job, clip: Clip) -> None:
     found.is_picture, found.seconds = clip.is_picture, clip.num_frames / clip.frame_rate
     truth = GroundTruth(clip, protocol, job.clips)
     wanted = truth.frames(found)
+    sizes = {m.name: m.size() if protocol.at_network else None for m in job.models}
     streams = {m.name: m.maps(clip, wanted, found.problems) for m in job.models}
     humans = job.baselines and clip.truth is not None and bool(wanted) and clip.observers(wanted[0]) is not None
     names = [*streams, *([CENTRE] if job.baselines else []), *([HUMANS] if humans else [])]
@@ -211,7 +249,7 @@ def _score_into(found: ClipScores, job: Job, clip: Clip) -> None:
             found.skip("nobody fixates")
             continue
         seed = seed_of(found.set_name, clip.name, index)
-        rows = {name: _score(found, protocol, saliency, frame, seed) for name, saliency in maps.items()}
+        rows = {name: _score(found, protocol, saliency, frame, seed, sizes[name]) for name, saliency in maps.items()}
         if job.baselines:
             rows[CENTRE] = list(score_frame(protocol, centre_prior(*frame.saliency_map.shape), frame, seed).values())
         if humans:
@@ -226,15 +264,18 @@ def _score_into(found: ClipScores, job: Job, clip: Clip) -> None:
     found.problems += truth.problems
 
 
-def _score(found: ClipScores, protocol, saliency: np.ndarray | InputError, frame: FrameTruth, seed: int) -> list:
+def _score(
+    found: ClipScores, protocol: Protocol, saliency: np.ndarray | InputError, frame: FrameTruth, seed: int,
+    size: tuple[int, int] | None,
+) -> list[float]:
     if isinstance(saliency, InputError):
         found.problems.append(str(saliency))
         found.skip("no usable map")
         return [np.nan] * len(protocol.metrics)
-    return list(score_frame(protocol, saliency, frame, seed).values())
+    return list(score_frame(protocol, saliency, frame, seed, network_size=size).values())
 
 
-def _humans(halves: tuple[np.ndarray, np.ndarray], protocol, frame: FrameTruth, seed: int) -> list[float]:
+def _humans(halves: tuple[np.ndarray, np.ndarray], protocol: Protocol, frame: FrameTruth, seed: int) -> list[float]:
     """The first half's fixations, blurred, as the prediction of the second half's."""
     size = frame.saliency_map.shape
     predicting, predicted = (count_fixations(points, *size) for points in halves)

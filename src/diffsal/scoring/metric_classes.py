@@ -24,6 +24,9 @@ class MapMetric(Metric):
     """Mean of one function of :mod:`diffsal.scoring.metrics` over maps; ``settings`` are that function's own."""
 
     score: ClassVar[Callable[..., Tensor]]
+    total: Tensor
+    num_scored: Tensor
+    num_nan: Tensor
     is_differentiable = False
     full_state_update = False
 

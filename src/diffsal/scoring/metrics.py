@@ -27,20 +27,32 @@ STEP = 0.1  # between the thresholds of the sampled AUCs
 
 
 def cc(saliency: Shaped[Tensor, "*n h w"], ground_truth: Shaped[Tensor, "*n h w"]) -> Float[Tensor, "*n"]:
-    """Pearson's correlation coefficient."""
+    """Pearson's correlation coefficient, in [−1, 1].
+
+    >>> cc(torch.tensor([[0.0, 1.0], [2.0, 3.0]]), torch.tensor([[0.0, 2.0], [4.0, 6.0]]))
+    tensor(1., dtype=torch.float64)
+    """
     p, g = _pair(saliency, ground_truth, "ground_truth")
     score = (_standardised(p) * _standardised(g)).sum(-1) / (p.shape[-1] - 1)
     return _nan_where_empty(score, g)
 
 
 def sim(saliency: Shaped[Tensor, "*n h w"], ground_truth: Shaped[Tensor, "*n h w"]) -> Float[Tensor, "*n"]:
-    """Similarity: the sum of the minima of the two maps as distributions."""
+    """Similarity: the sum of the minima of the two maps as distributions, in [0, 1].
+
+    >>> sim(torch.tensor([[0.0, 1.0], [1.0, 2.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+    tensor(0.7500, dtype=torch.float64)
+    """
     p, g = _pair(saliency, ground_truth, "ground_truth")
     return _nan_where_empty(torch.minimum(_distribution(p), _distribution(g)).sum(-1), g)
 
 
 def kld(saliency: Shaped[Tensor, "*n h w"], ground_truth: Shaped[Tensor, "*n h w"]) -> Float[Tensor, "*n"]:
-    """Kullback-Leibler divergence, Σ g log(ε + g / (p + ε)) of the maps divided by their sums; lower is better."""
+    """Kullback-Leibler divergence, Σ g log(ε + g / (p + ε)) of the maps divided by their sums; lower is better.
+
+    >>> kld(torch.tensor([[1.0, 1.0], [1.0, 1.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]]))  # log 2
+    tensor(0.6931, dtype=torch.float64)
+    """
     p, g = _pair(saliency, ground_truth, "ground_truth")
     for x, name in ((p, "saliency"), (g, "ground_truth")):
         if x.numel() and x.min() < 0:
@@ -55,6 +67,9 @@ def nss(
     """Normalised scanpath saliency: the mean of the standardised map (n − 1) over the fixated pixels.
 
     ``counted``: a pixel of value k was fixated k times, and weighs k times.
+
+    >>> nss(torch.tensor([[0.0, 0.0], [0.0, 2.0]]), torch.tensor([[0, 0], [0, 1]]))
+    tensor(1.5000, dtype=torch.float64)
     """
     p, f = _pair(saliency, fixations, "fixations")
     weights = f if counted else (f != 0).to(p.dtype)
@@ -64,7 +79,12 @@ def nss(
 def information_gain(
     saliency: Shaped[Tensor, "*n h w"], fixations: Shaped[Tensor, "*n h w"], baseline: Shaped[Tensor, "*n h w"]
 ) -> Float[Tensor, "*n"]:
-    """Bits per fixated pixel that the map says over ``baseline`` (a centre prior), both min-max-ed and summing to 1."""
+    """Bits per fixated pixel that the map says over ``baseline`` (a centre prior), both min-max-ed and summing to 1.
+
+    >>> information_gain(
+    ...     torch.tensor([[0.0, 0.0], [0.0, 1.0]]), torch.tensor([[0, 0], [0, 1]]), torch.ones(2, 2))  # 1 over 1/4
+    tensor(2., dtype=torch.float64)
+    """
     p, f = _pair(saliency, fixations, "fixations")
     b, _ = _pair(baseline, fixations, "fixations", "baseline")
     fixated = f != 0
@@ -89,6 +109,9 @@ def auc_judd(
     so that all one needs is Σ N_k: for each pixel the number of thresholds at or below it. ``jitter`` adds the MIT
     code's uniform noise of 1e-7, in the map's own precision, which breaks ties. ``counted``: a pixel of value k is k
     fixations, each with its own threshold; false positives are still counted over the pixels nobody fixated.
+
+    >>> auc_judd(torch.tensor([[0.1, 0.2], [0.3, 0.9]]), torch.tensor([[0, 1], [0, 1]]))
+    tensor(0.7500, dtype=torch.float64)
     """
     if jitter:
         noise = torch.rand(saliency.shape, dtype=_precision(saliency), device=saliency.device, generator=generator)
@@ -110,6 +133,10 @@ def auc_borji(
 
     Thresholds are 0, ``step``, 2 ``step`` … on the min-max-ed map; the mean over ``num_splits`` draws. As in the MIT
     code, a single fixation scores NaN. ``generator`` is a CPU generator; without it torch's own is used.
+
+    >>> rows = torch.arange(16.0).view(4, 4)
+    >>> auc_borji(rows, rows > 13, generator=torch.Generator().manual_seed(0)) > 0.8
+    tensor(True)
     """
     def negatives(num_fixations: int, num_pixels: int, _) -> Tensor:
         return torch.randint(num_pixels, (num_splits, num_fixations), generator=generator)
@@ -129,6 +156,10 @@ def auc_shuffled(
 
     Of the pixels where ``other_fixations`` is not zero, each draw takes as many as there are fixations (or all, where
     there are fewer), without replacement. Otherwise as :func:`auc_borji`; NaN where there are no others.
+
+    >>> auc_shuffled(torch.tensor([[0.0, 0.2], [0.5, 1.0]]), torch.tensor([[0, 0], [0, 1]]),
+    ...              torch.tensor([[1, 0], [0, 0]]))
+    tensor(1., dtype=torch.float64)
     """
     def negatives(num_fixations: int, _, other: Tensor) -> Tensor:
         candidates = other.nonzero()[:, 0].cpu()
@@ -169,8 +200,8 @@ def _pair(
     for x, what in ((saliency, saliency_name), (other, name)):
         if x.is_floating_point() and x.numel() and not all(v.isfinite() for v in x.aminmax()):
             raise ValueError(f"{what} holds {'NaN' if x.isnan().any() else 'infinite values'}")
-    pair = saliency.flatten(-2), other.flatten(-2)
-    return tuple(x.to(_precision(x)) for x in pair) if cast else pair
+    p, q = saliency.flatten(-2), other.flatten(-2)
+    return (p.to(_precision(p)), q.to(_precision(q))) if cast else (p, q)
 
 
 def _nan_where_empty(score: Tensor, g: Float[Tensor, "*n p"]) -> Tensor:
@@ -229,12 +260,13 @@ def _sum_at_or_above(
     if not (scale < 1e30 and abs(shift) < LARGEST_SHIFT and max(-low, high) < 1e30):
         return int(passed[thresholds.searchsorted(values, "right")].sum())
     held = np.bincount(_bins(thresholds, scale, shift), times, BINS + 1)
-    table = held.cumsum().astype(np.uint8 if passed[-1] < 255 else np.uint32)
-    unclear = np.iinfo(table.dtype).max
+    small = bool(passed[-1] < 255)
+    table: np.ndarray = held.cumsum().astype(np.uint8 if small else np.uint32)
+    unclear = (1 << 8 if small else 1 << 32) - 1
     table[held > 0] = unclear
     found = table.take(_bins(values, scale, shift), mode="wrap")
     near = values[np.flatnonzero(found == unclear)]
-    total = cv2.sumElems(found)[0] if found.dtype == np.uint8 else found.sum(dtype=np.int64)
+    total = cv2.sumElems(found)[0] if small else found.sum(dtype=np.int64)
     return int(total) - int(unclear) * len(near) + int(passed[thresholds.searchsorted(near, "right")].sum())
 
 
@@ -251,7 +283,7 @@ def _sampled_auc(saliency, fixations, other, negatives, step: float, least: int)
     p, f = _pair(saliency, fixations, "fixations")
     o = f if other is None else _pair(saliency, other, "other_fixations")[1]
     rows = zip(*(x.reshape(-1, p.shape[-1]) for x in (p, f, o)), strict=True)
-    scores = [_sampled_auc_of_one(*row, negatives, step, least) for row in rows]
+    scores = [_sampled_auc_of_one(one, fixated, others, negatives, step, least) for one, fixated, others in rows]
     return torch.tensor(scores, dtype=p.dtype, device=p.device).view(p.shape[:-1])
 
 

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy import ndimage
+from scipy import ndimage  # type: ignore[import-untyped]
 
+from diffsal.data.truth import SIGMA_FRACTION, blur
 from diffsal.scoring.metrics import auc_borji, auc_judd, auc_shuffled, cc, information_gain, kld, nss, sim
 from diffsal.scoring.resizing import resize_bicubic, resize_linear, resize_spline
 
 METRICS = ("CC", "SIM", "NSS", "KLD", "IG", "AUC-J", "AUC-B", "sAUC")
 LOWER_IS_BETTER = ("KLD",)
-SIGMA_FRACTION = 0.025  # of the width: the blur of ground truth that is drawn from fixations
+RELEASED_SIZE = (224, 384)  # height and width of the released network's maps
 NUM_OTHER_FRAMES = 10  # whose fixations are the negatives, where they come from other clips
 Prepare = Callable[[Shaped[np.ndarray, "h w"], int, int], np.ndarray]
 
@@ -33,8 +33,12 @@ class Protocol:
     """``prepare(map, height, width)`` gives the prediction at the ground truth's size, ``prepare_nss`` that for NSS.
 
     ``negatives`` of sAUC: ``clips``, ten random frames of other clips; ``set``, ten random frames of the set; ``clip``,
-    all other frames of the clip; None, no sAUC. ``average``: over ``frames``, or over frames and then ``videos``.
+    all other frames of the clip; ``clip_elsewhere``, all frames of the clip without the pixels that this one fixates;
+    None, no sAUC. ``average``: over ``frames``, or over frames and then ``videos``.
     ``every`` and ``least_fixations`` choose a video's frames; ``drawn``: the ground truth is drawn from the fixations.
+    ``at_network``: ``prepare`` works on the network's own pixels, so that a larger map is first brought back to them.
+    ``as_matlab``: a constant map scores what MATLAB's divisions by zero give. ``leaves_ends_out``: short clips and the
+    ends of long ones are not scored, as the database's record says.
     """
 
     name: str
@@ -42,7 +46,7 @@ class Protocol:
     prepare: Prepare
     metrics: tuple[str, ...] = METRICS
     average: Literal["frames", "videos"] = "videos"
-    negatives: Literal["clips", "set", "clip"] | None = None
+    negatives: Literal["clips", "set", "clip", "clip_elsewhere"] | None = None
     jitter: bool = False
     counted: bool = False
     prepare_nss: Prepare | None = None
@@ -50,6 +54,9 @@ class Protocol:
     drawn: bool = False
     every: int = 1
     least_fixations: int = 0
+    at_network: bool = False
+    as_matlab: bool = False
+    leaves_ends_out: bool = False
     constant_sim: float | None = None  # what SIM gives a constant map; None: as diffsal.scoring.metrics does
 
 
@@ -64,13 +71,16 @@ class FrameTruth:
 
 def score_frame(
     protocol: Protocol, saliency: Shaped[np.ndarray, "_ _"], truth: FrameTruth, seed: int = 0,
-    jitter: bool | None = None,
+    jitter: bool | None = None, network_size: tuple[int, int] | None = None,
 ) -> dict[str, float]:
     """The protocol's metrics of one map, in [0, 1] and of any size, NaN where they are not defined.
 
-    ``seed`` is that of the jitter and of the sampled AUCs; ``jitter`` overrides the protocol's.
+    ``seed`` is that of the jitter and of the sampled AUCs; ``jitter`` overrides the protocol's. ``network_size``:
+    height and width at which the network made the map, where that matters and the map has another size.
     """
     h, w = truth.saliency_map.shape
+    if protocol.at_network and network_size is not None:
+        saliency = resize_linear(saliency, *network_size)
     precision = np.float32 if protocol.single_precision else np.float64
     prepared = protocol.prepare(saliency, h, w)
     p = torch.from_numpy(np.ascontiguousarray(prepared, precision))
@@ -89,7 +99,20 @@ def score_frame(
         "AUC-B": lambda: auc_borji(p, binary, generator=generator),
         "sAUC": lambda: _shuffled(p, binary, truth.negatives, generator),
     }
-    return {name: float(functions[name]()) for name in protocol.metrics}
+    found = {name: float(functions[name]()) for name in protocol.metrics}
+    return {**found, **_as_matlab(protocol, saliency)} if protocol.as_matlab and not np.ptp(saliency) else found
+
+
+def _as_matlab(protocol: Protocol, saliency: np.ndarray) -> dict[str, float]:
+    """What the MIT code gives a constant map: 0 / 0 wherever it standardises or stretches, but a zero map stays one.
+
+    STAViS's post-processing divides a zero map by its maximum before that.
+    """
+    nan = float("nan")
+    scores = {"CC": nan, "SIM": nan, "NSS": nan, "IG": nan, "AUC-B": nan, "sAUC": nan}
+    if not saliency.any():
+        scores |= {"AUC-J": nan} if protocol.at_network else {"SIM": 0.0}
+    return scores
 
 
 def _sim(protocol: Protocol, p: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
@@ -116,16 +139,9 @@ def centre_prior(height: int, width: int) -> Float[np.ndarray, "{height} {width}
     return np.exp(-(((x - width / 2) / (width / 5)) ** 2 + ((y - height / 2) / (height / 5)) ** 2) / 2)
 
 
-def count_fixations(points: Int[np.ndarray, "n 2"], height: int, width: int) -> Int[np.ndarray, "{height} {width}"]:
-    """How often each pixel was fixated; ``points`` are (column, row)."""
-    counts = np.zeros((height, width), np.int64)
-    np.add.at(counts, (points[:, 1], points[:, 0]), 1)
-    return counts
-
-
 def drawn_map(counts: Int[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """Ground truth drawn from fixations: blurred with σ = 0.025 of the width."""
-    return cv2.GaussianBlur(counts.astype(np.float64), (0, 0), SIGMA_FRACTION * counts.shape[1])
+    return blur(counts, SIGMA_FRACTION * counts.shape[1])
 
 
 def min_max(image: Shaped[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
@@ -145,7 +161,8 @@ def _stavis(saliency: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _eight_bit(saliency: np.ndarray) -> np.ndarray:
-    return np.round(255 * min_max(saliency)) / 255
+    """As the released code writes a map: at the network's size, stretched, cut down to whole numbers (not rounded)."""
+    return np.floor(255 * min_max(resize_linear(saliency, *RELEASED_SIZE))) / 255
 
 
 def _released(saliency: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -166,27 +183,29 @@ PROTOCOLS = {p.name: p for p in (
         "mit",
         "The MIT benchmark's: prediction resized bicubically to the ground truth (as MATLAB's imresize); each fixated "
         "pixel once; AUC-J with jitter of 1e-7; sAUC against ten random frames of other clips, 100 draws, step 0.1; "
-        "mean over all frames.",
-        resize_bicubic, average="frames", negatives="clips", jitter=True,
+        "a constant map scores NaN as in MATLAB; mean over all frames.",
+        resize_bicubic, average="frames", negatives="clips", jitter=True, as_matlab=True,
     ),
     Protocol(
         "dhf1k",
         "DHF1K's: as mit, on maps/*.png over 255 and the fixations of the database; sAUC against ten random frames of "
         "the set; mean over all frames of all videos, not over videos.",
-        resize_bicubic, average="frames", negatives="set", jitter=True,
+        resize_bicubic, average="frames", negatives="set", jitter=True, as_matlab=True,
     ),
     Protocol(
         "stavis",
-        "STAViS's: prediction scaled to its maximum, min-max, blurred (σ = 2 pixels of the prediction, 13×13), then "
-        "resized bicubically; as mit, but sAUC against all other frames of the video; mean over the frames of a video, "
-        "then over the test videos of all three splits.",
-        _stavis, negatives="clip", jitter=True,
+        "STAViS's: prediction scaled to its maximum, min-max, blurred (σ = 2 of the network's pixels, 13×13), then "
+        "resized bicubically; as mit, but sAUC against all frames of the video without the pixels that this frame "
+        "fixates; mean over the frames of a video, then over the test videos of all three splits.",
+        _stavis, negatives="clip_elsewhere", jitter=True, at_network=True, as_matlab=True,
     ),
     Protocol(
         "released",
-        "The released DiffSal's: prediction min-max to 8 bits, resized by cubic splines (for NSS linearly) as "
-        "scikit-image does; AUC-J with jitter in single precision; mean over the frames of a video, then over videos.",
-        _released, MAP_AND_POINTS, jitter=True, prepare_nss=_released_nss, single_precision=True,
+        "The released DiffSal's: prediction at 224×384, min-max, truncated to 8 bits, resized by cubic splines (for "
+        "NSS linearly) as scikit-image does; AUC-J with jitter in single precision; without clips under 32 frames of "
+        "Hollywood-2 and UCF Sports and without the first 8 and last 24 frames of DHF1K's; mean over a video's frames, "
+        "then over videos.",
+        _released, MAP_AND_POINTS, jitter=True, prepare_nss=_released_nss, single_precision=True, leaves_ends_out=True,
     ),
     Protocol(
         "ntire",

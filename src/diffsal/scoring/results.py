@@ -22,6 +22,7 @@ from diffsal.scoring.protocols import LOWER_IS_BETTER, Protocol
 
 SCHEMA, VERSION = "diffsal.scores", 1
 NUM_RESAMPLES = 2000
+MOST_BYTES = 1 << 30  # of a scores.json
 CENTRE, HUMANS = "centre", "half of humans"
 BASELINES = (CENTRE, HUMANS)
 
@@ -71,7 +72,9 @@ def _summarise_set(name: str, clips: list[ClipScores], protocol: Protocol, model
 
 
 def _summarise_model(model: str, clips: list[ClipScores], protocol: Protocol) -> dict:
-    metrics, videos, means, totals, counts, num_frames = protocol.metrics, [], [], [], [], 0
+    metrics, num_frames = protocol.metrics, 0
+    videos: list[dict] = []
+    means, sums, nums = [], [], []
     for clip in clips:
         rows = clip.rows(model, len(metrics))
         scored = ~np.isnan(rows)
@@ -80,15 +83,15 @@ def _summarise_model(model: str, clips: list[ClipScores], protocol: Protocol) ->
         if not num_scored:
             continue
         num_frames += num_scored
-        totals.append(total)
-        counts.append(count)
+        sums.append(total)
+        nums.append(count)
         means.append(_ratio(total, count))
         videos.append({
             "name": clip.name, "path": clip.path, "seconds": round(clip.seconds, 3), "frames": num_scored,
             "fixations": float(np.mean(clip.num_fixations)), "mean": _named(metrics, means[-1]),
         })
     by_clip, shape = np.array(means).reshape(-1, len(metrics)), (-1, len(metrics))
-    totals, counts = np.array(totals).reshape(shape), np.array(counts).reshape(shape)
+    totals, counts = np.array(sums).reshape(shape), np.array(nums).reshape(shape)
     mean, low, high = _mean_and_interval(by_clip, totals, counts, protocol.average)
     rows = np.concatenate([c.rows(model, len(metrics)) for c in clips])
     nan = np.isnan(rows[~np.isnan(rows).all(1)]).sum(0) if len(rows) else np.zeros(len(metrics))
@@ -152,17 +155,45 @@ def _write_csv(path: Path, header: list[str], rows: Iterable[list]) -> None:
 def read(path: Path) -> dict:
     """A ``scores.json``. Raises :class:`InputError` for any other file or a version that this program does not know."""
     try:
-        document = json.loads(Path(path).read_text())
+        if Path(path).stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: is larger than any file of scores; give a scores.json of `diffsal evaluate`")
+        document = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give one of `diffsal evaluate`") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: not JSON ({error}); give a scores.json of `diffsal evaluate`") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise InputError(f"{path}: not a file of scores; give a scores.json of `diffsal evaluate` or `diffsal score`")
     if document.get("version") != VERSION:
         raise InputError(f"{path}: version {document.get('version')} of the scores, this program reads {VERSION}; "
                          "evaluate again")
+    try:
+        _check(document)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {str(error)[:80]}); evaluate again") from None
     return document
+
+
+def _check(document: dict) -> None:
+    """What readers rely on is there and of its type; any error says that it is not."""
+    metrics = document["protocol"]["metrics"]
+    if not all(isinstance(m, str) for m in (*metrics, document["protocol"]["name"], document["dataset"])):
+        raise TypeError("a name is no text")
+    for found in document["sets"]:
+        numbers = [found["videos"], found["frames"]["scored"], *found["frames"]["skipped"].values()]
+        for model in found["models"]:
+            numbers += [model["frames"], *(model["nan"][m] for m in metrics), *(v["frames"] for v in model["videos"])]
+            numbers += [v for mean in (model["mean"], *(v["mean"] for v in model["videos"]))
+                        for v in (mean[m] for m in metrics) if v is not None]
+            numbers += [v for m in metrics if model["interval"][m] is not None for v in model["interval"][m]]
+            if not all(isinstance(name, str) for name in (model["name"], *(v["name"] for v in model["videos"]))):
+                raise TypeError("a name is no text")
+        if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and np.isfinite(n) for n in numbers):
+            raise TypeError("a number is none")
+    if not all(isinstance(line, str) for line in document["problems"]):
+        raise TypeError("a problem is no text")
 
 
 def document_head(command: str, dataset: str, root: Path, protocol: Protocol, settings: dict) -> dict:

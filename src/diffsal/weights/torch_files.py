@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from diffsal.errors import InputError
 from diffsal.weights.files import read_tensors
+from diffsal.weights.pickles import Refused, read_pickle
 
 STATE_NAMES = ("state_dict", "model_state_dict", "model")  # under which training scripts keep the weights
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # that DataParallel, torch.compile and training scripts put in front
-ZIP_MAGIC = b"PK\x03\x04"  # torch.save's format since 1.6
+MOST_NESTED = 4  # of those names, one inside the other
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -39,41 +37,39 @@ def is_safetensors(path: Path) -> bool:
 
 
 def _unpickle(path: Path) -> Any:
-    """torch.load of plain data; scores in numpy's scalars, which many training scripts store, are plain data too."""
-    scalar = np.float64(0).__reduce__()[0]
-    plain = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType,
-             np.dtypes.Float32DType, np.dtypes.Int64DType]
-    with path.open("rb") as file:
-        mapped = file.read(4) == ZIP_MAGIC
     try:
-        with torch.serialization.safe_globals(plain):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if wanted is None:
-            raise InputError(f"{path}: no PyTorch checkpoint and no safetensors, or damaged; get it again") from None
+        return read_pickle(path)
+    except Refused as refused:
         raise InputError(
-            f"{path}: refused: loading it would run {wanted[1]}, and a checkpoint may hold only tensors and plain "
+            f"{path}: refused: loading it would run {refused}, and a checkpoint may hold only tensors and plain "
             "values. If you trust it, keep only its state dict where it was made: "
             "torch.save(checkpoint['state_dict'], 'weights.pth')"
         ) from None
     except OSError:
         raise
-    except Exception as error:  # a damaged file fails in torch's reader in as many ways as there are bytes
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except (pickle.UnpicklingError, KeyError) as error:
+        raise InputError(f"{path}: no PyTorch checkpoint and no safetensors, or damaged ({error}); get it again"
+                         ) from None
+    except (Exception, MemoryError) as error:  # a damaged file fails in as many ways as there are bytes
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{path}: no checkpoint, or cut short or damaged ({reason}); fetch it again") from None
 
 
 def state_of(checkpoint: Any, path: Path) -> dict[str, Tensor]:
     """The state dict inside what a training script saved."""
-    for name in STATE_NAMES:
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(name), Mapping):
-            return state_of(checkpoint[name], path)
+    for _ in range(MOST_NESTED):
+        inner = next((checkpoint[name] for name in STATE_NAMES if isinstance(checkpoint, Mapping)
+                      and isinstance(checkpoint.get(name), Mapping)), None)
+        if inner is None:
+            break
+        checkpoint = inner
     if not isinstance(checkpoint, Mapping) or not checkpoint:
         raise InputError(f"{path}: holds {type(checkpoint).__name__}, expected a state dict, alone or as 'state_dict'")
     for key, value in checkpoint.items():
         if not isinstance(value, Tensor):
-            raise InputError(f"{path}: {key} is {type(value).__name__}, expected a state dict of tensors")
+            raise InputError(f"{path}: {str(key)[:80]!r} is {type(value).__name__}, expected a state dict of tensors")
+        if not isinstance(key, str):
+            raise InputError(f"{path}: {str(key)[:80]!r} is no name, expected a state dict of tensors")
     return dict(checkpoint)
 
 

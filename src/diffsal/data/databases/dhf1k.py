@@ -41,12 +41,13 @@ def read(root: Path, split: str = "all", fold: int | None = None) -> list[Clip]:
         for number in numbers if split in (name, "all") else ():
             own, file = annotation.get(number), videos.get(number)
             folder = own / "images" if own is not None and (own / "images").is_dir() else frames.get(number)
-            if folder is None and file is None:
+            video = folder or file
+            if video is None:
                 continue
             by_kind = [found.get(number, folder / str(number)) for folder, found in kinds]
             in_own = [] if own is None else [own / name for name in TRUTH_FOLDERS]
             truth = _truth(in_own, by_kind, expected=name != "test")
-            clips.append(Clip(f"{number:04d}", "dhf1k", name, folder or file, truth, FRAME_RATE, folder and file))
+            clips.append(Clip(f"{number:04d}", "dhf1k", name, video, truth, FRAME_RATE, folder and file))
     if not clips:
         raise InputError(f"{root}: no DHF1K videos of split {split}: expected video/001.AVI, annotation/0001/images or "
                          "frames/1; see docs/databases.md")
@@ -57,7 +58,7 @@ def _truth(in_own: list[Path], by_kind: list[Path], expected: bool) -> MapFiles 
     """The ground truth in a clip's own folders, or in those by kind; None where there is none and none is expected."""
     there = next((folders for folders in (in_own, by_kind) if any(f.is_dir() for f in folders)), None)
     folders = there or (in_own or by_kind if expected else None)
-    return folders and MapFiles(folders[0], tuple(folders[1:]))
+    return MapFiles(folders[0], tuple(folders[1:])) if folders else None
 
 
 def _by_number(folder: Path, files: bool = False) -> dict[int, Path]:

@@ -125,7 +125,7 @@ def set_names(root: Path) -> list[str]:
 
 def _clips(root: Path, name: str, sigma: float) -> list[Clip]:
     if (root / "videos" / name).is_dir():
-        return [Clip(stem, "gaze", name, path, GazeTruth(_video_table(root, name, stem), sigma))
+        return [Clip(stem, "gaze", name, path, GazeTruth(video_table(root, name, stem), sigma))
                 for stem, path in videos(root, name)]
     table = picture_table(root, name)
     return [Clip(g.name, "gaze", name, g.path, GazeTruth(table, sigma, g)) for g in read_set(root, name)]
@@ -147,7 +147,7 @@ def read_set(root: Path, set_name: str) -> list[GazeClip]:
     """
     videos_folder, pictures = root / "videos" / set_name, root / "images" / set_name
     if videos_folder.is_dir():
-        return [read_clip(path, _video_table(root, set_name, stem)) for stem, path in videos(root, set_name)]
+        return [read_clip(path, video_table(root, set_name, stem)) for stem, path in videos(root, set_name)]
     if pictures.is_dir():
         return _read_pictures(root, set_name, pictures)
     raise InputError(f"{root}: no set {set_name!r}: expected a folder {videos_folder} or {pictures}; there are "
@@ -156,12 +156,14 @@ def read_set(root: Path, set_name: str) -> list[GazeClip]:
 
 def read_clip(path: Path, table: Path) -> GazeClip:
     """The fixations of the video ``path`` from ``table``; :class:`InputError` as :func:`read_set`."""
-    rows = [tuple(tables.number(row, c, table) for c in VIDEO_COLUMNS) for row in tables.read_rows(table, VIDEO_COLUMNS)]
+    rows = [tuple(tables.number(row, column, table) for column in VIDEO_COLUMNS)
+            for row in tables.read_rows(table, VIDEO_COLUMNS)]
     name = path.name if path.is_dir() else stem_of(path, (path.suffix.lower(), *tables.SUFFIXES))
     return GazeClip(name, table.parent.name, path, False, np.array(rows, dtype=np.float64).reshape(-1, 5))
 
 
-def _video_table(root: Path, set_name: str, stem: str) -> Path:
+def video_table(root: Path, set_name: str, stem: str) -> Path:
+    """The table of a video, there or not."""
     folder = root / "gaze" / set_name
     return find_file(folder, stem, tables.SUFFIXES) or folder / f"{stem}.csv"
 
@@ -178,7 +180,7 @@ def _read_pictures(root: Path, set_name: str, folder: Path) -> list[GazeClip]:
         if index > 0:
             by_picture.setdefault(name, []).append((values[0], 0.0, 0.0, *values[1:]))
     files = {path.name: path for path in list_files(folder, PICTURE_SUFFIXES)}
-    clips = {}
+    clips: dict[str, GazeClip] = {}
     for path in files.values():
         rows = by_picture.get(path.stem) or by_picture.get(path.name)  # some tables keep the ending
         if rows:

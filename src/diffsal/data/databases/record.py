@@ -9,6 +9,8 @@ from pathlib import Path
 from diffsal.data.clip import Clip
 from diffsal.data.truth import SIGMA_FRACTION, Sigma
 
+OWN_SIGMA = Sigma(SIGMA_FRACTION, "w")
+
 
 @dataclass(frozen=True)
 class Extracted:
@@ -42,7 +44,7 @@ class Database:
     scored_split: str = "test"
     num_videos: int | None = None
     num_test: tuple[int, ...] = ()
-    sigma: Sigma = Sigma(SIGMA_FRACTION, "w")
+    sigma: Sigma = OWN_SIGMA
     recognise: Callable[[Path], bool] = lambda root: False
     split_names: Callable[[Path], list[str]] | None = None
     by_set: bool = False

@@ -49,8 +49,9 @@ def read(dataset: str, root: Path, split: str = "all", fold: int | None = None) 
         raise InputError(f"split {split!r} of {dataset}: expected one of train, test, all")
     if fold not in (None, 1, 2, 3):
         raise InputError(f"fold {fold!r} of {dataset}: expected 1, 2 or 3")
-    facts, found = SETS[dataset], {}
-    folds = [None] if len(facts.num_test) == 1 else [fold] if fold else [1, 2, 3]
+    facts = SETS[dataset]
+    found: dict[str, Clip] = {}
+    folds: list[int | None] = [None] if len(facts.num_test) == 1 else [fold] if fold else [1, 2, 3]
     for kind in ("test", "train") if split == "all" else (split,):
         for number in folds:
             for name, frames, rate in read_list(list_path(root, dataset, kind, number)):

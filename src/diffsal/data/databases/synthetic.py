@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 
 from diffsal.data.databases.stavis import SETS, list_path
+from diffsal.data.truth import blur_to_bytes
 
 HEIGHT, WIDTH = 48, 64
 NUM_FRAMES = 18
@@ -69,8 +70,7 @@ def scene(name: str, seed: int = 0, num_frames: int = NUM_FRAMES, height: int = 
         frames[i] = cv2.circle(ramp.copy(), (round(x), round(y)), width // 10, (20, 30, 230), -1)
         grid = np.zeros((height, width), np.float32)
         np.add.at(grid, (points[i, :, 1], points[i, :, 0]), 1)
-        grid = cv2.GaussianBlur(grid, (0, 0), SIGMA_PIXELS)
-        maps[i] = np.rint(255 * grid / grid.max())
+        maps[i] = blur_to_bytes(grid, SIGMA_PIXELS)
     return Scene(frames, points, maps)
 
 
@@ -192,7 +192,7 @@ def picture(path: Path, image: np.ndarray) -> None:
 def movie(path: Path, frames: np.ndarray, rate: float) -> None:
     """A silent video file; motion JPEG in .avi, MPEG-4 in .mp4."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    codec = cv2.VideoWriter_fourcc(*("MJPG" if path.suffix.lower() == ".avi" else "mp4v"))
+    codec = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix.lower() == ".avi" else "mp4v"))
     writer = cv2.VideoWriter(str(path), codec, rate, frames.shape[2:0:-1])
     for frame in frames:
         writer.write(frame)
@@ -201,7 +201,7 @@ def movie(path: Path, frames: np.ndarray, rate: float) -> None:
 
 def matrix(path: Path, variable: str, values: np.ndarray) -> None:
     """A MATLAB file with one variable."""
-    from scipy.io import savemat
+    from scipy.io import savemat  # type: ignore[import-untyped]
 
     path.parent.mkdir(parents=True, exist_ok=True)
     savemat(path, {variable: values}, do_compression=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import lzma
 import shutil
 import stat
@@ -9,22 +12,39 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from diffsal.errors import InputError
 from diffsal.files import whole_file
+from diffsal.folders import is_clutter, list_files, list_folders
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 FOREIGN_SUFFIXES = (".rar", ".7z")  # no Python library that we would depend on opens them
-IGNORED = ("__MACOSX", ".DS_Store")
+OPENERS: dict[str, Any] = {"gz": gzip.open, "tgz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+MOST_EXPANSION, SMALL_BYTES = 500, 1 << 30  # what grows more than this, and above that, is a bomb
+MOST_ENTRIES = 5_000_000
+MOST_HEADER_BYTES = 1 << 20  # of a name or of an entry's other attributes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A regular file in an archive: where it belongs, its stated size in bytes, and a function that opens it."""
+
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
 
 
 def find_archives(root: Path) -> tuple[list[Path], list[Path]]:
     """Archives in ``root`` and in its folders: those that :func:`extract` takes, and those of other kinds."""
-    files = sorted(p for pattern in ("*", "*/*") for p in root.glob(pattern) if p.is_file() and p.name[0] != ".")
-    ours = [p for p in files if p.name.lower().endswith((".zip", *TAR_SUFFIXES))]
-    return ours, [p for p in files if p.suffix.lower() in FOREIGN_SUFFIXES]
+    folders = [root, *list_folders(root)]
+    ours, foreign = ([path for folder in folders for path in list_files(folder, suffixes)]
+                     for suffixes in ((".zip", *TAR_SUFFIXES), FOREIGN_SUFFIXES))
+    return sorted(ours), sorted(foreign)
 
 
 def extract(archive: Path, go_on: Callable[[], None] = lambda: None) -> int:
@@ -32,65 +52,120 @@ def extract(archive: Path, go_on: Callable[[], None] = lambda: None) -> int:
 
     ``go_on`` is called before each file, and may raise to stop.
 
-    Raises :class:`InputError` for an archive that is damaged, encrypted or too large for the disk, and for an entry
-    that would leave the folder or is a link or a device.
+    Raises :class:`InputError` for an archive that is damaged, encrypted, too large for the disk or grows like a bomb,
+    and for an entry that would leave the folder or is a link or a device. All entries are looked at first.
     """
     new = 0
     try:
-        for name, size, open_entry in _entries(archive):
-            go_on()
-            target = archive.parent / _safe(name, archive)
-            if any(part in IGNORED for part in target.parts) or (target.is_file() and target.stat().st_size == size):
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(target, flush=False) as place, open_entry() as source, place.open("wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
-            new += 1
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
+        with _entries(archive) as entries:
+            _check(archive, entries(), go_on)
+        with _entries(archive) as entries:
+            for entry in entries():
+                go_on()
+                target = archive.parent / _safe(entry.name, archive)
+                ignored = any(is_clutter(part) for part in PurePosixPath(entry.name).parts)
+                if ignored or (target.is_file() and target.stat().st_size == entry.size):
+                    continue
+                with whole_file(target, flush=False) as place, entry.open() as source, place.open("wb") as file:
+                    _copy(source, file, entry.size)
+                new += 1
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, UnicodeError, ValueError,
+            NotImplementedError, RuntimeError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{archive}: damaged or cut short ({error}); fetch it again") from None
+    except OSError as error:
+        if error.errno is None:  # of gzip and bz2: the data, not the disk
+            raise InputError(f"{archive}: damaged or cut short ({error}); fetch it again") from None
+        raise
     return new
 
 
-def _entries(archive: Path) -> Iterator[tuple[str, int, object]]:
-    """Name, size and a function that opens it, of every regular file."""
+def _check(archive: Path, entries: Iterator[Entry], go_on: Callable[[], None]) -> None:
+    """Every entry before the first is written: its place, its kind, and the room that all of them need."""
+    free, packed, needed, stated = shutil.disk_usage(archive.parent).free, archive.stat().st_size, 0, 0
+    for count, entry in enumerate(entries, 1):
+        go_on()
+        target = archive.parent / _safe(entry.name, archive)
+        stated += entry.size
+        needed += 0 if target.exists() else entry.size
+        if needed > free:
+            raise InputError(f"{archive}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; make room")
+        if stated > max(SMALL_BYTES, MOST_EXPANSION * packed) or count > MOST_ENTRIES:
+            raise InputError(f"{archive}: its {packed:,} bytes would become more than {stated:,} in {count:,} files; "
+                             "extract it by hand if you trust it")
+
+
+def _copy(source: IO[bytes], file: IO[bytes], size: int) -> None:
+    """``size`` bytes; more or fewer than stated is damage."""
+    left = size
+    while left:
+        data = source.read(min(left, 1 << 20))
+        if not data:
+            raise EOFError("an entry is shorter than stated")
+        file.write(data)
+        left -= len(data)
+    if source.read(1):
+        raise EOFError("an entry is longer than stated")
+
+
+@contextmanager
+def _entries(archive: Path) -> Iterator[Callable[[], Iterator[Entry]]]:
     if archive.suffix.lower() == ".zip":
         with zipfile.ZipFile(archive) as file:
-            entries = [e for e in file.infolist() if not e.is_dir()]
-            _check_room(archive, entries)
-            for e in entries:  # all are looked at before the first is written
-                _safe(e.filename, archive)
-                if stat.S_ISLNK(e.external_attr >> 16):
-                    raise InputError(f"{archive}: its entry {e.filename!r} is a link; such archives are not extracted")
-                if e.flag_bits & 1:
-                    raise InputError(f"{archive}: is encrypted; extract it by hand with its password")
-            yield from ((e.filename, e.file_size, _opener(file, e)) for e in entries)
+            yield partial(_zip_entries, archive, file)
         return
-    with tarfile.open(archive) as file:
-        for e in file:
-            if e.isdir():
-                continue
-            if not e.isfile():
-                raise InputError(f"{archive}: its entry {e.name!r} is no file; such archives are not extracted")
-            yield e.name, e.size, _opener(file, e)
+    opener = next((OPENERS[end] for end in OPENERS if archive.name.lower().endswith(end)), None)
+    with (opener(archive) if opener else archive.open("rb")) as raw, \
+            tarfile.open(fileobj=_Bounded(raw), mode="r:") as tar:
+        yield partial(_tar_entries, archive, tar)
 
 
-def _opener(file: zipfile.ZipFile | tarfile.TarFile, entry: zipfile.ZipInfo | tarfile.TarInfo):
-    def opened() -> IO[bytes]:
-        return file.open(entry) if isinstance(file, zipfile.ZipFile) else file.extractfile(entry)
+def _zip_entries(archive: Path, file: zipfile.ZipFile) -> Iterator[Entry]:
+    for e in file.infolist():
+        if e.is_dir():
+            continue
+        if stat.S_ISLNK(e.external_attr >> 16):
+            raise InputError(f"{archive}: its entry {e.filename!r} is a link; such archives are not extracted")
+        if e.flag_bits & 1:
+            raise InputError(f"{archive}: is encrypted; extract it by hand with its password")
+        yield Entry(e.filename, e.file_size, partial(file.open, e))
 
-    return opened
+
+def _tar_entries(archive: Path, file: tarfile.TarFile) -> Iterator[Entry]:
+    while (e := file.next()) is not None:
+        file.members = []  # type: ignore[attr-defined]  # it would keep a million of them
+        if e.isdir():
+            continue
+        if not e.isfile() or e.issparse():
+            raise InputError(f"{archive}: its entry {e.name!r} is no file; such archives are not extracted")
+        yield Entry(e.name, e.size, partial(file.extractfile, e))  # type: ignore[arg-type]
+    file.fileobj.seek(file.offset)  # type: ignore[union-attr]
+    if file.fileobj.read(tarfile.BLOCKSIZE).count(0) != tarfile.BLOCKSIZE:  # type: ignore[union-attr]
+        raise tarfile.ReadError("its end is missing")  # tarfile itself stops in silence at a damaged header
+
+
+class _Bounded(io.RawIOBase):
+    """A file of which no single read takes much: a tar's header may claim to be as long as it likes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MOST_HEADER_BYTES + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("a header is too long")
+        return self.file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
 
 
 def _safe(name: str, archive: Path) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
         raise InputError(f"{archive}: its entry {name!r} would be written outside the folder; the archive is not to be "
                          "trusted")
     return path
-
-
-def _check_room(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
-    needed = sum(e.file_size for e in entries if not (archive.parent / e.filename).exists())
-    free = shutil.disk_usage(archive.parent).free
-    if needed > free:
-        raise InputError(f"{archive}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; make room")

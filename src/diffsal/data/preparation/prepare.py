@@ -18,20 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
+from diffsal.data import tables
 from diffsal.data.clip import Clip
-from diffsal.data.databases import dhf1k, find, gaze, hollywood2, stavis, ucf_sports
+from diffsal.data.databases import find, gaze, record_of
+from diffsal.data.map_files import MapFiles, read_fixations
 from diffsal.data.preparation.archives import extract, find_archives
-from diffsal.data.preparation.samples import Recording, fixations
-from diffsal.data.truth import MapFiles, Sigma, blur, read_fixations
+from diffsal.data.preparation.samples import Found, Recording, fixations
+from diffsal.data.truth import Sigma, blur_to_bytes
 from diffsal.data.workers import in_parallel
 from diffsal.errors import InputError
 from diffsal.files import whole_folder, write_whole
-from diffsal.media.pictures import write_picture
-from diffsal.media.source import PICTURE_SUFFIXES, VIDEO_SUFFIXES, open_source
+from diffsal.folders import find_file, list_files, list_folders, stem_of
+from diffsal.media.pictures import PICTURE_SUFFIXES, write_picture
+from diffsal.media.source import VIDEO_SUFFIXES, open_source
 
-PUBLISHED_SIGMA = {"dhf1k": Sigma(dhf1k.SIGMA_PIXELS, "px"), "hollywood2": Sigma(hollywood2.SIGMA_PIXELS, "px"),
-                   "ucf_sports": Sigma(ucf_sports.SIGMA_PIXELS, "px")}
-OWN_SIGMA = Sigma(gaze.SIGMA_FRACTION, "w")
 ONSET_SECONDS = 0.02  # a fixation that begins no later than this was there when the picture appeared
 
 
@@ -60,10 +60,11 @@ class Stopped(Exception):
 
 @dataclass(eq=False)
 class Prepared:
-    """How many of what were made, and one line for each thing that could not be."""
+    """How many of what were made, one line for each thing that could not be, and one for what was left out."""
 
-    made: Counter = field(default_factory=Counter)
+    made: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def go_on(self) -> None:
@@ -110,6 +111,7 @@ def prepare(
             done += 1
             result.made += one.made
             result.problems += one.problems
+            result.notes += one.notes
             on_job(done, total)
     return result
 
@@ -151,7 +153,7 @@ def _prepare_clip(clip: Clip, root: Path, settings: Preparation, result: Prepare
     clip = clip.fresh()
     if settings.frames and clip.video.suffix.lower() in VIDEO_SUFFIXES and clip.video.is_file():
         _extract_frames(clip, root, settings, result)
-    sigma = settings.sigma or PUBLISHED_SIGMA.get(clip.dataset, OWN_SIGMA)
+    sigma = settings.sigma or record_of(clip.dataset).sigma
     if isinstance(clip.truth, MapFiles):
         _draw_missing_maps(clip.truth, sigma, settings, result)
     elif isinstance(clip.truth, gaze.GazeTruth):
@@ -160,25 +162,20 @@ def _prepare_clip(clip: Clip, root: Path, settings: Preparation, result: Prepare
 
 def _extract_frames(clip: Clip, root: Path, settings: Preparation, result: Prepared) -> None:
     """Pictures where the reader looks for them first; and the sound, in STAViS's package."""
-    if clip.dataset == "dhf1k":
-        folder, name = root / "annotation" / clip.name / "images", "{:04d}"
-    elif clip.dataset in stavis.SETS:
-        place = Path(stavis.SETS[clip.dataset].folder) / clip.name
-        folder, name = root / "video_frames" / place, "img_{:05d}"
-        sound, wav = clip.sound(None), root / "video_audio" / place / f"{clip.name}.wav"
-        if sound is not None and not wav.exists():
-            start = round((clip.seconds(0) - sound.start_seconds) * sound.rate)
-            write_wav(wav, sound.excerpt(start, len(sound.waveform)), sound.rate)
-            result.made["sounds"] += 1
-    elif clip.dataset in ("hollywood2", "ucf_sports"):
-        folder, name = clip.video.parent / "images", clip.name + "_{:05d}"
-    else:
-        return  # the gaze layout takes its times from the video file
+    places = record_of(clip.dataset).extracted
+    if places is None:
+        return  # the times of the video file count
+    to = places(root, clip)
+    sound = None if to.sound is None or to.sound.exists() else clip.sound(None)
+    if sound is not None and to.sound is not None:
+        start = round((clip.seconds(0) - sound.start_seconds) * sound.rate)
+        write_wav(to.sound, sound.excerpt(start, len(sound.waveform)), sound.rate)
+        result.made["sounds"] += 1
     source = clip.source()
-    with whole_folder(folder) as growing:
+    with whole_folder(to.frames) as growing:
         for frame in source.frames():
             result.go_on()
-            write_picture(growing / f"{name.format(frame.index + 1)}.{settings.picture_format}", frame.image)
+            write_picture(growing / f"{to.name.format(frame.index + 1)}.{settings.picture_format}", frame.image)
             result.made["frames"] += 1
     result.problems += source.problems
 
@@ -210,9 +207,11 @@ def _draw_missing_maps(truth: MapFiles, sigma: Sigma, settings: Preparation, res
             result.problems.append(f"{path}: nobody fixates, so there is no map; leave the frame out")
             continue
         width = fixated.shape[1]
-        target = truth.map_names.get(number, f"{path.stem.replace('fixMap', 'eyeMap')}.png")
+        target = truth.maps / truth.map_names.get(number, f"{path.stem.replace('fixMap', 'eyeMap')}.png")
         pixels = width * sigma.fraction(width, _degrees_wide(settings.recording, width))
-        write_picture(truth.maps / target, blur(fixated, pixels))
+        if target.exists():  # the database's own, perhaps: moved aside, and never twice
+            _move_aside(target, truth.maps.with_name(f"{truth.maps.name}.old") / target.name)
+        write_picture(target, blur_to_bytes(fixated, pixels))
         result.made["maps"] += 1
 
 
@@ -220,7 +219,9 @@ def _draw_gaze(clip: Clip, root: Path, sigma: Sigma, settings: Preparation, resu
     """``maps/SET/CLIP/000000.png`` and ``fixations/SET/CLIP/000000.png``; of a picture, ``SET/PICTURE.png``."""
     ending = ".png" if clip.is_picture else ""
     maps, points = (root / kind / clip.split / f"{clip.name}{ending}" for kind in ("maps", "fixations"))
-    if maps.exists() and points.exists() and not settings.force:
+    assert isinstance(clip.truth, gaze.GazeTruth)
+    edited = maps.exists() and clip.truth.table.stat().st_mtime_ns > maps.stat().st_mtime_ns
+    if maps.exists() and points.exists() and not settings.force and not edited:
         return
     scale = sigma.fraction(clip.width, _degrees_wide(settings.recording, clip.width))
     truth = gaze.GazeTruth(clip.truth.table, scale, clip.truth.gaze)
@@ -254,67 +255,89 @@ def _degrees_wide(recording: Recording, width: int) -> float | None:
 def _sample_jobs(root: Path, settings: Preparation) -> list[Job]:
     """One job for each clip's table of samples, ``samples/SET/CLIP.csv``, and one for each set of pictures."""
     jobs: list[Job] = []
-    for folder in sorted(p for p in root.glob("samples/*") if p.is_dir()):
-        paths = sorted(folder.glob("*.csv"))
+    for folder in list_folders(root / "samples"):
+        paths = list_files(folder, tables.SUFFIXES)
         if (root / "images" / folder.name).is_dir():
-            target = root / "gaze" / f"{folder.name}.csv"
-            if settings.force or not (target.exists() or target.with_name(f"{target.name}.gz").exists()):
+            target = gaze.picture_table(root, folder.name)
+            if settings.force or not target.exists():
                 jobs.append(partial(_fixate_pictures, paths, root / "images" / folder.name, target, settings))
             continue
+        by_clip: dict[str, Path] = {}
         for path in paths:
-            target = root / "gaze" / folder.name / path.name
+            by_clip.setdefault(stem_of(path, tables.SUFFIXES), path)
+        for clip, path in by_clip.items():
+            target = gaze.video_table(root, folder.name, clip)
             if settings.force or not target.exists():
                 jobs.append(partial(_fixate_clip, path, root / "videos" / folder.name, target, settings))
     return jobs
 
 
 def _fixate_clip(path: Path, videos: Path, target: Path, settings: Preparation, result: Prepared) -> None:
-    rows = _fixations(path, _beside(videos, path.stem, VIDEO_SUFFIXES), settings, result)
-    lines = [(o, f"{s:.4f}", f"{d:.4f}", f"{x:.6f}", f"{y:.6f}") for o, s, d, x, y in rows]
-    _write_table(target, gaze.VIDEO_COLUMNS, lines)
+    shown = _beside(videos, stem_of(path, tables.SUFFIXES), VIDEO_SUFFIXES)
+    lines = [(o, f"{s:.4f}", f"{d:.4f}", f"{x:.6f}", f"{y:.6f}")
+             for o, s, d, x, y in _fixations(path, shown, settings, result)]
+    _write_table(target, gaze.VIDEO_COLUMNS, lines, result)
     result.made["tables of fixations"] += 1
 
 
 def _fixate_pictures(paths: list[Path], folder: Path, target: Path, settings: Preparation, result: Prepared) -> None:
     """All pictures of a set in one table; ``index`` 0 is the fixation that was there when the picture appeared."""
-    lines = []
+    lines: list[tuple] = []
     for path in paths:
+        picture = stem_of(path, tables.SUFFIXES)
         try:
-            rows = _fixations(path, _beside(folder, path.stem, PICTURE_SUFFIXES), settings, result)
+            rows = _fixations(path, _beside(folder, picture, PICTURE_SUFFIXES), settings, result)
         except InputError as error:
             result.problems.append(f"{error}; left out of {target}, add it with --force")
             continue
         for observer in sorted({row[0] for row in rows}):
             own = sorted(row for row in rows if row[0] == observer)
             first = 0 if own[0][1] <= ONSET_SECONDS else 1
-            lines += [(path.stem, observer, index, f"{x:.6f}", f"{y:.6f}", f"{duration:.4f}")
+            lines += [(picture, observer, index, f"{x:.6f}", f"{y:.6f}", f"{duration:.4f}")
                       for index, (_, _, duration, x, y) in enumerate(own, first)]
     if not lines:
         return
-    _write_table(target, (*gaze.PICTURE_COLUMNS, "duration_s"), lines)
+    _write_table(target, (*gaze.PICTURE_COLUMNS, "duration_s"), lines, result)
     result.made["tables of fixations"] += 1
 
 
 def _fixations(path: Path, shown: Path, settings: Preparation, result: Prepared) -> list[tuple]:
     source = open_source(shown)
-    rows, outside = fixations(path, settings.recording, source.width, source.height)
-    if not rows:
-        raise InputError(f"{path}: no fixation in its samples lies on the picture ({outside} lie outside); check the "
-                         "units, the pixels per degree and where the picture was shown")
-    if outside:
-        result.made["fixations outside the picture left out"] += outside
-    return rows
+    found: Found = fixations(path, settings.recording, source.width, source.height)
+    for word, count in found.lost.items():
+        result.notes.append(f"{path}: {count:,} samples at {word} are lost samples and left out")
+    if not found.rows:
+        raise InputError(f"{path}: no fixation in its samples lies on the picture ({found.outside} lie outside); check "
+                         "the units, the pixels per degree and where the picture was shown")
+    if found.outside:
+        result.made["fixations outside the picture left out"] += found.outside
+    return found.rows
 
 
 def _beside(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path:
-    found = [p for p in sorted(folder.glob(f"{stem}.*")) if p.suffix.lower() in suffixes]
-    if not found:
+    found = folder / stem if (folder / stem).is_dir() else find_file(folder, stem, suffixes)
+    if found is None:
         raise InputError(f"{folder / stem}: no such video or picture, but there are samples for it; put it there")
-    return found[0]
+    return found
 
 
-def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
+def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple], result: Prepared) -> None:
     text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerows([columns, *rows])
-    write_whole(path, text.getvalue().encode())
+    csv.writer(text).writerows([columns, *rows])
+    data = text.getvalue().encode()
+    if path.suffix == ".gz":
+        path = path.with_name(path.name[: -len(".gz")])
+    if path.exists() and path.read_bytes() != data:  # somebody has edited it, perhaps
+        kept = _move_aside(path, path.with_name(f"{path.name}.old"))
+        result.notes.append(f"{path}: made anew; the one that was there is now {kept.name}")
+    write_whole(path, data)
+
+
+def _move_aside(path: Path, place: Path) -> Path:
+    """``path`` moves to ``place``, or to a name beside it that is free."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    number, free = 1, place
+    while free.exists():
+        number += 1
+        free = place.with_name(f"{place.name}{number}")
+    return path.rename(free)

@@ -1,8 +1,8 @@
 """Samples of an eye tracker → fixations, by velocity or by dispersion.
 
-A table of samples (commas, semicolons or tabs between) has the columns ``observer``, ``t_s`` (or ``t_ms``) on the
-clip's own clock, ``x`` and ``y``; a lost sample has an empty ``x`` or ``y``, or a word such as ``nan``. Both algorithms
-are the field's usual ones:
+A table of samples (:mod:`diffsal.data.tables`) has the columns ``observer``, ``t_s`` (or ``t_ms``) on the clip's own
+clock, ``x`` and ``y``. A lost sample is empty, a word such as ``nan``, or a number that no eye can give
+(:func:`lost_numbers`): those are left out and counted. Both algorithms are the field's usual ones:
 
 - ``velocity``: I-VT (Salvucci and Goldberg, ETRA 2000) with the parameters of Olsen, "The Tobii I-VT fixation filter"
   (2012): velocity over 20 ms, below 30 degrees per second; neighbours at most 75 ms and 0.5 degrees apart are one
@@ -13,7 +13,6 @@ are the field's usual ones:
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,13 +20,18 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from diffsal.data import tables
+from diffsal.data.truth import inside
 from diffsal.errors import InputError
 
 VELOCITY_WINDOW_SECONDS = 0.02
 LARGEST_VELOCITY = 30.0  # degrees per second
 MERGED_SECONDS, MERGED_DEGREES = 0.075, 0.5
 SHORTEST_SECONDS = 0.06
-DELIMITERS = ",;\t"
+LARGEST_COORDINATE = 9_000.0  # in any unit: EyeLink writes 1e8 for a lost sample, PsychoPy -32768, others 9999
+LOST_PAIRS = {  # x and y alike: SMI writes 0, Tobii -1; in degrees 0, 0 is the middle of the picture
+    "px": (0.0, -1.0, -99.0, -100.0, -999.0, -1000.0), "fraction": (0.0, -1.0, -99.0, -100.0, -999.0, -1000.0),
+    "deg": (-99.0, -100.0, -999.0, -1000.0)}
 DISPERSION_DEGREES, DISPERSION_SECONDS = 1.0, 0.1
 
 
@@ -68,11 +72,22 @@ class Recording:
         return self.shown_at or (0.0, 0.0, float(width), float(height))
 
 
-def fixations(path: Path, recording: Recording, width: int, height: int) -> tuple[list[tuple], int]:
-    """Rows ``observer, start_s, duration_s, x, y`` (x, y fractions of the picture), and how many lay outside it.
+@dataclass(frozen=True)
+class Found:
+    """``rows``: ``observer, start_s, duration_s, x, y`` (x, y fractions of the picture) of each fixation on it.
 
-    Observers are numbered from 1 in the order of their names. Raises :class:`InputError` for a table that cannot be
-    read, or without pixels per degree.
+    ``outside``: fixations beside it. ``lost``: samples that were written as a number, by that number.
+    """
+
+    rows: list[tuple]
+    outside: int
+    lost: dict[str, int]
+
+
+def fixations(path: Path, recording: Recording, width: int, height: int) -> Found:
+    """The fixations in a table of samples; observers are numbered from 1 in the order of their names.
+
+    Raises :class:`InputError` for a table that cannot be read, or without pixels per degree.
     """
     degree = recording.pixels_per_degree
     if degree is None:
@@ -80,22 +95,41 @@ def fixations(path: Path, recording: Recording, width: int, height: int) -> tupl
                          "the viewing distance in cm; give it with --pixels-per-degree")
     left, top, shown_width, shown_height = recording.place(width, height)
     find = by_velocity if recording.algorithm == "velocity" else by_dispersion
-    rows, outside = [], 0
+    rows: list[tuple] = []
+    outside = 0
+    lost: dict[str, int] = {}
     for number, samples in enumerate(read_samples(path).values(), 1):
         t, x, y = samples.T
+        for word, at in lost_numbers(x, y, recording.units).items():
+            lost[word] = lost.get(word, 0) + int(at.sum())
+            x, y = np.where(at, np.nan, x), np.where(at, np.nan, y)
         if recording.units == "px":
             x, y = (x - left) / degree, (y - top) / degree
         elif recording.units == "deg":
             x, y = x + shown_width / degree / 2, y + shown_height / degree / 2
         else:
             x, y = x * shown_width / degree, y * shown_height / degree
-        for found in find(t, x, y):
-            u, v = found.x * degree / shown_width, found.y * degree / shown_height
-            if 0 <= u <= 1 and 0 <= v <= 1:
-                rows.append((number, found.start, found.duration, u, v))
-            else:
-                outside += 1
-    return rows, outside
+        found = find(t, x, y)
+        places = np.array([(f.x * degree / shown_width, f.y * degree / shown_height) for f in found]).reshape(-1, 2)
+        kept = inside(places)
+        outside += int((~kept).sum())
+        rows += [(number, f.start, f.duration, *map(float, place))
+                 for f, place, keep in zip(found, places, kept, strict=True) if keep]
+    return Found(rows, outside, lost)
+
+
+def lost_numbers(x: np.ndarray, y: np.ndarray, units: str) -> dict[str, np.ndarray]:
+    """Numbers that stand for lost samples → where they are, bool (n,).
+
+    Beyond ``LARGEST_COORDINATE`` in any unit; x and y both 0 or both −1 (not in degrees), or a pair such as −999.
+    """
+    found = {f"{value:g}, {value:g}": (x == value) & (y == value) for value in LOST_PAIRS[units]}
+    with np.errstate(invalid="ignore"):
+        far = (np.abs(x) > LARGEST_COORDINATE) | (np.abs(y) > LARGEST_COORDINATE)
+    if far.any():
+        at = int(np.argmax(far))
+        found[f"{x[at]:g}, {y[at]:g}"] = far
+    return {word: at for word, at in found.items() if at.any()}
 
 
 def by_velocity(t: np.ndarray, x: np.ndarray, y: np.ndarray) -> list[Fixation]:
@@ -167,38 +201,23 @@ def _fixation(t: np.ndarray, x: np.ndarray, y: np.ndarray, group: np.ndarray, in
 
 
 def read_samples(path: Path) -> dict[str, np.ndarray]:
-    """Samples by observer, in the order of their names: float64 (n, 3): seconds, x, y, in the order of time."""
+    """Samples by observer, in the order of their names: float64 (n, 3): seconds, x, y, in the order of time.
+
+    NaN where the table says that a sample is lost. :class:`InputError` names file, row and cause.
+    """
     by_observer: dict[str, list[tuple[float, float, float]]] = {}
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        header = file.readline()
-        file.seek(0)
-        reader = csv.DictReader(file, delimiter=max(DELIMITERS, key=header.count))
-        names = reader.fieldnames or []
-        clock = next((c for c in ("t_s", "t_ms") if c in names), None)
-        missing = [c for c in ("observer", "x", "y") if c not in names] + ["t_s"] * (clock is None)
-        if missing:
-            raise InputError(f"{path}: no column {', '.join(missing)}: expected observer,t_s,x,y (or t_ms)")
-        scale = 1e-3 if clock == "t_ms" else 1.0
-        for row in reader:
-            try:
-                sample = float(row[clock]) * scale, _number(row["x"]), _number(row["y"])
-                if not np.isfinite(sample[0]):
-                    raise ValueError
-            except (TypeError, ValueError):
-                raise InputError(f"{path}: line {reader.line_num}: its time {row[clock]!r} is no number") from None
-            by_observer.setdefault(row["observer"], []).append(sample)
+    for row in tables.read_rows(path, ("observer", ("t_s", "t_ms"), "x", "y")):
+        clock = "t_s" if "t_s" in row.cells else "t_ms"
+        seconds = tables.number(row, clock, path) * (1e-3 if clock == "t_ms" else 1.0)
+        if not np.isfinite(seconds):
+            raise InputError(f"{path}: line {row.line}: its {clock} {row.cells[clock]!r} is no time")
+        sample = seconds, tables.number_or_lost(row, "x", path), tables.number_or_lost(row, "y", path)
+        by_observer.setdefault(row.cells["observer"], []).append(sample)
     if not by_observer:
         raise InputError(f"{path}: holds no sample; export the recording again")
     samples = {name: np.array(by_observer[name]) for name in sorted(by_observer, key=_order)}
     return {name: values[np.unique(values[:, 0], return_index=True)[1]] for name, values in samples.items()}
 
 
-def _number(word: str | None) -> float:
-    try:
-        return float(word or "nan")
-    except ValueError:
-        return float("nan")
-
-
 def _order(name: str) -> tuple[float, str]:
-    return (float(name) if name.isdigit() else np.inf, name)
+    return (float(name) if name.isdecimal() and len(name) < 16 else np.inf, name)
