@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from diffsal.cli import commands as cli
-from diffsal.data.databases import DATASETS, synthetic
+from diffsal.data.databases import DATASETS, recognise, synthetic
 from diffsal.errors import InputError
 from diffsal.scoring import evaluate
 from diffsal.scoring import jobs as scoring
@@ -168,7 +168,7 @@ def test_maps_are_found_whatever_they_are_called(copy, tmp_path, dataset, name, 
     split = "play" if dataset == "gaze" else None
     write_maps(root, dataset, maps, name, split)
     maps = maps / "AVAD" if name.startswith("AVAD") else maps
-    assert evaluate.recognise(root) == truth_name
+    assert recognise(root).name == truth_name
     document = evaluate.score(maps, root, tmp_path / "out", protocol="mit", split=split, baselines=False, workers=1)
     assert document["problems"] == []
     assert document["sets"][0]["models"][0]["mean"]["CC"] > 0.99  # a frame off by one would score far less
@@ -233,7 +233,7 @@ def test_a_fixation_outside_the_picture_and_a_broken_video(run, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["evaluate", "dhf2k", "--data", "."], "no such data set"),
+    (["evaluate", "dhf2k", "--data", "."], "no such name; did you mean dhf1k"),
     (["evaluate", "gaze", "--data", ".", "--weights", "huge"], "no such weights"),
     (["score", "nowhere", ".", "--protocol", "mit"], "nowhere: no such folder"),
     (["score", ".", ".", "--protocol", "mit"], "no ground truth in a layout that is known"),

@@ -137,7 +137,9 @@ def _read(path: str) -> np.ndarray:
     except NotImplementedError:
         raise InputError("MATLAB 7.3 file, expected 7 or older; save it again with '-v7'") from None
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error}); fetch it again") from None
+        if error.errno is None:  # of the reader: the file is cut short
+            raise
+        raise InputError(f"cannot be read ({error.strerror}); fetch it again") from None
     found = next((variables[name] for name in FIXATION_VARIABLES if name in variables), None)
     if found is None:
         raise InputError(f"no variable {' or '.join(FIXATION_VARIABLES)} in it; is it a fixation map?")

@@ -30,7 +30,7 @@ def cc(saliency: Shaped[Tensor, "*n h w"], ground_truth: Shaped[Tensor, "*n h w"
     """Pearson's correlation coefficient, in [−1, 1].
 
     >>> cc(torch.tensor([[0.0, 1.0], [2.0, 3.0]]), torch.tensor([[0.0, 2.0], [4.0, 6.0]]))
-    tensor(1., dtype=torch.float64)
+    tensor(1.0000, dtype=torch.float64)
     """
     p, g = _pair(saliency, ground_truth, "ground_truth")
     score = (_standardised(p) * _standardised(g)).sum(-1) / (p.shape[-1] - 1)
@@ -83,7 +83,7 @@ def information_gain(
 
     >>> information_gain(
     ...     torch.tensor([[0.0, 0.0], [0.0, 1.0]]), torch.tensor([[0, 0], [0, 1]]), torch.ones(2, 2))  # 1 over 1/4
-    tensor(2., dtype=torch.float64)
+    tensor(2.0000, dtype=torch.float64)
     """
     p, f = _pair(saliency, fixations, "fixations")
     b, _ = _pair(baseline, fixations, "fixations", "baseline")
@@ -111,7 +111,7 @@ def auc_judd(
     fixations, each with its own threshold; false positives are still counted over the pixels nobody fixated.
 
     >>> auc_judd(torch.tensor([[0.1, 0.2], [0.3, 0.9]]), torch.tensor([[0, 1], [0, 1]]))
-    tensor(0.7500, dtype=torch.float64)
+    tensor(0.8750, dtype=torch.float64)
     """
     if jitter:
         noise = torch.rand(saliency.shape, dtype=_precision(saliency), device=saliency.device, generator=generator)

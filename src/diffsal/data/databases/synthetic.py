@@ -169,8 +169,9 @@ def _gaze(root: Path, variant: str, seed: int) -> None:
     for name, rate in (("ball", 25.0), ("kite", 29.97)):
         made = scene(f"gaze {name}", seed)
         movie(root / "videos/play" / f"{name}.mp4", made.frames, rate)
-        rows = [(o + 1, f"{i / rate:.4f}", f"{1 / rate:.4f}", f"{(x + 0.5) / WIDTH:.5f}", f"{(y + 0.5) / HEIGHT:.5f}")
-                for o in range(NUM_OBSERVERS) for i, (x, y) in enumerate(made.points[:, o])]
+        rows: list[tuple] = [
+            (o + 1, f"{i / rate:.4f}", f"{1 / rate:.4f}", f"{(x + 0.5) / WIDTH:.5f}", f"{(y + 0.5) / HEIGHT:.5f}")
+            for o in range(NUM_OBSERVERS) for i, (x, y) in enumerate(made.points[:, o])]
         table(root / "gaze/play" / f"{name}.csv", ("observer", "start_s", "duration_s", "x", "y"), rows)
     for set_name, ending in (("stills", ".csv.gz"), ("sketches", ".csv")):
         rows = []

@@ -1,0 +1,99 @@
+"""Tables of samples and fixations as programs export them: the same numbers, or one line that names file and row."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from diffsal.data import tables
+from diffsal.data.databases import gaze
+from diffsal.data.preparation.samples import Recording, fixations, read_samples
+from diffsal.errors import InputError
+
+ROWS = [("1", 0.0, 48.5, 32.25), ("1", 0.004, 48.75, 32.5), ("2", 0.0, 10.0, 12.0)]
+
+
+def text(separator=",", decimal=".", header="observer,t_s,x,y", newline="\n", quote=""):
+    def cell(value):
+        return f"{quote}{str(value).replace('.', decimal)}{quote}"
+
+    lines = [separator.join(f"{quote}{name}{quote}" for name in header.split(","))]
+    lines += [separator.join(cell(v) for v in row) for row in ROWS]
+    return newline.join(lines) + newline
+
+
+@pytest.mark.parametrize(("name", "data"), [
+    ("plain.csv", text().encode()),
+    ("semicolons with decimal commas.csv", text(";", ",").encode()),
+    ("tabs with decimal commas.tsv", text("\t", ",").encode()),
+    ("quoted decimal commas.csv", text(",", ",", quote='"').encode()),
+    ("bars.txt", text("|").encode()),
+    ("spaces.csv", text(", ").encode()),
+    ("CAPITALS.CSV", text(header="Observer,T_s,X,Y").encode()),
+    ("mark.csv", b"\xef\xbb\xbf" + text().encode()),
+    ("windows.csv", text(newline="\r\n").encode()),
+    ("old mac.csv", text(newline="\r").encode()),
+    ("utf-16 with its mark.tsv", text("\t").encode("utf-16")),
+    ("utf-16 big.tsv", b"\xfe\xff" + text("\t").encode("utf-16-be")),
+    ("utf-16 without mark.tsv", text("\t").encode("utf-16-le")),
+    ("compressed.csv.gz", gzip.compress(text().encode())),
+    ("blank lines.csv", b"\n\n" + text().replace("\n", "\n\n").encode()),
+    ("more columns.csv", "\n".join(f"{line},{'né' if i else 'name'}" for i, line in enumerate(
+        text().splitlines())).encode("latin-1")),
+])
+def test_any_export_gives_the_same_numbers(tmp_path, name, data):
+    path = tmp_path / name
+    path.write_bytes(data)
+    samples = read_samples(path)
+    assert {k: v.tolist() for k, v in samples.items()} == {
+        "1": [[0, 48.5, 32.25], [0.004, 48.75, 32.5]], "2": [[0, 10, 12]]}
+
+
+@pytest.mark.parametrize(("data", "message"), [
+    (b"observer,t_s,x,y\n1,0.0,5,5\n1,0.1,5\n", "line 3 has 3 cells, expected 4"),
+    (b"observer,t_s,x,y\n1,0,004,48,5,32,25\n", "line 2 has 7 cells, expected 4 .decimal commas need semicolons"),
+    (b"observer,t_s,x,y\n1,0.0,5,five\n", "line 2: its y 'five' is no number"),
+    (b"observer,t_s,x,y\n1,inf,5,5\n", "line 2: its t_s 'inf' is no time"),
+    (b"observer,t_s,x,y\n1,1_000,5,5\n", "line 2: its t_s '1_000' is no number"),
+    (b"observer,t_s,x,y\n1,0.0," + b"9" * 200_000 + b",1\n", "field larger than field limit"),
+    (b"x" * 3_000_000, "line 1 is longer than 1,048,576 characters"),
+    (b"observer,t_s,x,y\n1,0.0,\0\0\0\0,5\n" + b"1,0.0,5,5\n" * 50, "line 2 holds bytes that are no text"),
+    (b"", "no column observer, t_s, x, y"),
+    (b"\xff\xfe", "no column"),
+    (b"observer,t_s,x,y\n", "holds no sample"),
+])
+def test_what_cannot_be_read_names_file_row_and_cause(tmp_path, data, message):
+    path = tmp_path / "a.csv"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"a\.csv: .*{message}"):
+        read_samples(path)
+
+
+def test_a_compressed_bomb_ends_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "SMALL_BYTES", 1 << 20)
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"image,observer,index,x,y\n" + b"p,1,1,.5,.5\n" * 1_000_000))
+    with pytest.raises(InputError, match=r"a\.csv\.gz: holds more than"):
+        list(tables.read_rows(path, gaze.PICTURE_COLUMNS))
+
+
+@pytest.mark.parametrize(("lost", "word"), [
+    ("", None), ("NaN", None), (".", None), ("missing", None), ("0", "0, 0"), ("-1", "-1, -1"), ("1e8", "1e+08, 1e+08"),
+    ("-32768", "-32768, -32768"), ("-999", "-999, -999"), ("9999", "9999, 9999"),
+])
+def test_lost_samples_of_every_tracker_are_left_out_and_told(tmp_path, lost, word):
+    path = tmp_path / "a.csv"
+    path.write_text("observer,t_ms,x,y\n" + "".join(
+        f"1,{t},{lost},{lost}\n" if 500 <= t < 900 else f"1,{t},48,32\n" for t in range(0, 2000, 4)))
+    found = fixations(path, Recording(pixels_per_degree=4), 96, 64)
+    assert [(row[0], round(row[1], 3), round(row[2], 3), row[3], row[4]) for row in found.rows] == [
+        (1, 0.0, 0.5, 0.5, 0.5), (1, 0.9, 1.1, 0.5, 0.5)]
+    assert found.outside == 0 and found.lost == ({} if word is None else {word: 100})
+
+
+def test_the_middle_of_the_picture_in_degrees_is_no_lost_sample(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("observer,t_ms,x,y\n" + "".join(f"1,{t},0,0\n" for t in range(0, 400, 4)))
+    found = fixations(path, Recording("deg", 4), 96, 64)
+    assert found.lost == {} and [row[3:] for row in found.rows] == [(0.5, 0.5)]
+    assert np.isclose(found.rows[0][2], 0.4)
