@@ -26,12 +26,12 @@ from ablations import read
 
 from diffsal.config import TARGET_FRAME, TrainConfig
 from diffsal.data.databases.gaze import GazeClip, read_set
-from diffsal.networks.encoders.mobilenet import moving_alone
+from diffsal.prediction.finish import finished, moving_alone
 from diffsal.prediction.hearing import Synchrony
 from diffsal.training.engine import Shard
 from diffsal.training.gaze_examples import GazeSamples, key
 from diffsal.training.gaze_phase import VALIDATION_FRAME_STEP, FrameDenoiser, GazePhase
-from diffsal.training.recipes import compact, configure, finished, train
+from diffsal.training.recipes import compact, configure, finish_of, train
 from diffsal.training.run_folder import git_revision
 from diffsal.weights.files import load
 
@@ -96,8 +96,10 @@ class Scoring:
         shard = Shard(0, 1, torch.device("cpu"), config.batch_size, 1)
         self.phase = GazePhase("windows", 1, self.samples, config, shard, np.random.default_rng(0), folder / "features")
         self.phase.prepare(model)
-        self.models = {
-            name: finished(model, replace(config, **changes), self.samples).eval() for name, changes in FINISHES.items()
+        self.model = model.eval()
+        self.finishes = {
+            name: finish_of(model.config, replace(config, **changes), self.samples)
+            for name, changes in FINISHES.items()
         }
 
     @torch.no_grad()
@@ -112,13 +114,14 @@ class Scoring:
                 frames, mels = self.phase.frames([sample]), self.phase.hear([sample], None)
                 x_t = torch.randn(1, 1, *size, generator=noise)
                 moving = moving_alone(frames[0][:, 0])
-                for name, model in self.models.items():
-                    features = FrameDenoiser(model).features(frames, mels)
+                features = FrameDenoiser(self.model).features(frames, mels)
+                raw = self.model.sample(features, x_t, enlarged=False)
+                last = sample.index + self.model.config.num_frames - 1 - TARGET_FRAME
+                for name, finish in self.finishes.items():
                     heard = hearing[name == "another moment's sound"]
-                    if heard is not None and model.config.sound_prior:
-                        last = sample.index + model.config.num_frames - 1 - TARGET_FRAME
-                        features = replace(features, share=model.share(moving, heard.at(last)[None]))
-                    rows[name].append(self.phase.scores_of(model.sample(features, x_t), [sample]))
+                    synchrony = None if heard is None else heard.at(last)[None]
+                    maps = self.model.enlarge(finished(raw, finish, moving, synchrony))
+                    rows[name].append(self.phase.scores_of(maps, [sample]))
             for name, scored in rows.items():
                 if scored:
                     found[name][key(clip)] = np.concatenate(scored).mean(0).round(4).tolist()

@@ -132,11 +132,11 @@ def predict_stuck(video: Path, stuck: Path, fails: bool) -> None:
     from tests.standin import StandIn
 
     class Stuck(StandIn):
-        def sample(self, *rest):
+        def sample(self, *rest, **named):
             if len(self.calls) > 1:
                 stuck.touch()
                 time.sleep(300)
-            return super().sample(*rest)
+            return super().sample(*rest, **named)
 
     def write(*_):
         while not stuck.exists():

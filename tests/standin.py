@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from diffsal.config import ModelConfig
+from diffsal.config import Finish, ModelConfig
 from diffsal.networks.diffsal import DiffSal, Features
 
 
@@ -25,6 +25,7 @@ class StandIn(DiffSal):
     def __init__(self, by_frame: bool = True, sound: bool = True, noise: float = 0.1) -> None:
         nn.Module.__init__(self)
         self.config = ModelConfig(video_encoder="mobilenet_v2", audio_encoder="yamnet", height=32, width=32)
+        self.finish = Finish()
         self.audio_encoder = nn.Identity() if sound else None
         self.by_frame, self.noise = by_frame, noise
         self.calls: list[Call] = []
@@ -33,6 +34,10 @@ class StandIn(DiffSal):
     @property
     def encodes_frames(self) -> bool:
         return self.by_frame
+
+    @property
+    def frame_step(self) -> int:
+        return 2
 
     def brightness(self, images: torch.Tensor, dim: int) -> torch.Tensor:
         mean, std = (torch.tensor(v) for v in (self.config.preprocessing.mean, self.config.preprocessing.std))
@@ -44,7 +49,7 @@ class StandIn(DiffSal):
         self.num_encoded += len(images if deep is None else deep)
         return [self.brightness(images, 1)]
 
-    def encode_window(self, frames, mel, synchrony=None):
+    def encode_window(self, frames, mel):
         loud = None if mel is None else mel.amax((1, 2, 3, 4))
         self.calls.append(Call(frames[0].mean((1, 3, 4)), loud))
         return Features([frames[0]], None if loud is None else loud.view(-1, 1, 1, 1, 1))
@@ -53,7 +58,7 @@ class StandIn(DiffSal):
         self.num_encoded += video.shape[0] * video.shape[2]
         return self.encode_window([self.brightness(video, 1)], mel)
 
-    def sample(self, features, noise, steps=1, spacing="linspace"):
+    def sample(self, features, noise, steps=1, spacing="linspace", enlarged=True):
         bright = features.video[0][:, :, self.config.num_frames // 2] / 255
         if features.audio is not None:
             bright = bright + 0.25 * (features.audio[:, :, 0] > 0).float()

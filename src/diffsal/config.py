@@ -1,7 +1,8 @@
-"""The settings of a network and of sampling: frozen dataclasses that validate themselves."""
+"""The settings of a network, of sampling and of a finished map: frozen dataclasses that validate themselves."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -10,9 +11,11 @@ TARGET_FRAME = CLIP_FRAMES // 2  # the window's map belongs to this frame (0-bas
 
 VideoEncoderName = Literal["mvit_v2_s", "s3d", "resnet3d_50", "i3d", "mobilenet_v2", "efficientnet_lite0"]
 AudioEncoderName = Literal["vggish", "yamnet"]
+FRAME_ENCODERS = ("mobilenet_v2", "efficientnet_lite0")  # the video encoders that encode single frames
 Spacing = Literal["linspace", "leading", "trailing"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Prediction = Literal["x_0", "noise", "map"]
+NoiseScheduleName = Literal["cosine", "linear"]
 BatchNorm = Literal["batch", "synchronised", "frozen"]
 Schedule = Literal["steps", "cosine"]
 EncoderPart = Literal["video", "audio"]
@@ -75,10 +78,7 @@ class ModelConfig:
     time_width: int = 384  # width of the time embedding
     fusion_width: int = 768  # channels into which the stages' slots are reduced
     output_width: int = 96  # channels before the last 1x1 convolution
-    sharpness: float = 1.0  # exponent of the map: above 1, narrower peaks on a darker ground
     centre_prior: bool = False  # a learned map of where people look whatever they see, added before the sigmoid
-    motion_prior: float = 0.0  # what moves in a picture that is otherwise still: its weight in the map's logarithm
-    sound_prior: float = 0.0  # what moves as the sound gets loud, likewise: weighed where a stream has sound
     map_stride: int = 2  # the stages are summed at this stride of the input (the paper: 112x192)
     heads: int = 2
     mlp_ratio: float = 2.0
@@ -91,6 +91,7 @@ class ModelConfig:
     query_depth: int = 1  # temporal extent of Q's kernel over its one slot; the released network carries 3
     audio_key: Literal["replace", "add"] = "replace"  # gated audio in place of K's input, or added to it
     predicts: Prediction = "x_0"  # what the last layer gives: S_0, the noise, or the map without noise and timestep
+    noise_schedule: NoiseScheduleName = "cosine"  # of the forward process: the paper's, or Ho et al.'s linear betas
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     def __post_init__(self) -> None:
@@ -106,6 +107,9 @@ class ModelConfig:
         _check(1 <= self.modulation_stages <= 4, f"modulation_stages is {self.modulation_stages}, expected 1 to 4")
         _check(8 <= self.num_frames <= 64 and self.num_frames % 2 == 0,
                f"num_frames is {self.num_frames}, expected an even number from 8 to 64")
+        _check(self.video_encoder not in FRAME_ENCODERS or self.num_frames % 4 == 0,
+               f"num_frames is {self.num_frames}, expected a multiple of 4: {self.video_encoder} mixes every second "
+               "frame of a window, its own among them")
         for name in ("height", "width"):
             value = getattr(self, name)
             _check(value > 0 and value % 32 == 0, f"{name} is {value}, expected a multiple of 32")
@@ -114,19 +118,13 @@ class ModelConfig:
             _check(w % self.heads == 0, f"stage width {w} is not a multiple of heads = {self.heads}")
         _check(self.map_stride in (1, 2, 4, 8), f"map_stride is {self.map_stride}, expected 1, 2, 4 or 8")
         _check(0 <= self.dropout < 1 and 0 <= self.drop_path < 1, "dropout and drop_path must lie in [0, 1)")
-        by_frame = self.video_encoder in ("mobilenet_v2", "efficientnet_lite0")
-        _check(self.motion_prior == 0 or (by_frame and self.predicts != "noise"),
-               "motion_prior needs an encoder of single frames (mobilenet_v2, efficientnet_lite0) that predicts maps")
-        _check(self.sound_prior == 0 or (self.motion_prior and self.audio_encoder and
-                                         self.preprocessing.sound == "timestamps"),
-               "sound_prior needs a motion_prior, an audio encoder and sound cut by timestamps")
-        _check(self.sharpness > 0, f"sharpness is {self.sharpness}, expected more than 0")
         _check(self.attention_scale in ("head", "width"), f"attention_scale is {self.attention_scale!r}")
         _check(self.interaction_softmax in ("picture", "row"), f"interaction_softmax is {self.interaction_softmax!r}")
         _check(self.audio_memory in ("aligned", "released"), f"audio_memory is {self.audio_memory!r}")
         _check(self.query_depth in (1, 3), f"query_depth is {self.query_depth}, expected 1 or 3")
         _check(self.audio_key in ("replace", "add"), f"audio_key is {self.audio_key!r}")
         _check_choice("predicts", self.predicts, Prediction)
+        _check_choice("noise_schedule", self.noise_schedule, NoiseScheduleName)
 
     @classmethod
     def released(cls, sound: bool) -> ModelConfig:
@@ -147,6 +145,58 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """The inverse of :meth:`to_dict`; an unknown name is a ``ValueError`` that lists it."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        _check(not unknown, f"unknown settings {', '.join(unknown)}: written by a newer diffsal?")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is done to a network's map once, after the last step of Algorithm 2. The network itself applies nothing.
+
+    In this order, at the map's own stride: ``centre_gain`` times ``centre`` (the logarithm of a mean map, rows from the
+    top, enlarged bilinearly) is added to the map's logit; the map is raised to ``exponent``; it is multiplied by
+    exp(``motion_gain`` × motion + ``sound_gain`` × sound + ``speaker_gain`` × speaker), scaled so that the map's peak
+    stays as high as it was. The defaults change nothing.
+    """
+
+    exponent: float = 1.0  # above 1: narrower peaks on a darker ground
+    motion_gain: float = 0.0  # of what moves in a picture that is otherwise still
+    sound_gain: float = 0.0  # of what moves as the sound gets loud
+    speaker_gain: float = 0.0  # of the face that speaks
+    centre_gain: float = 0.0
+    centre: tuple[tuple[float, ...], ...] | None = None  # height / 32 rows of width / 32 values
+
+    def __post_init__(self) -> None:
+        for name in ("exponent", "motion_gain", "sound_gain", "speaker_gain", "centre_gain"):
+            value = getattr(self, name)
+            _check(isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value),
+                   f"{name} is {value!r}, expected a number")
+        _check(0 < self.exponent <= 10, f"exponent is {self.exponent}, expected more than 0, at most 10")
+        for name in ("motion_gain", "sound_gain", "speaker_gain", "centre_gain"):
+            _check(0 <= getattr(self, name) <= 100, f"{name} is {getattr(self, name)}, expected 0 to 100")
+        if self.centre is not None:
+            object.__setattr__(self, "centre", self._rows(self.centre))
+        _check(self.centre is not None or self.centre_gain == 0, "centre_gain needs a centre")
+
+    @staticmethod
+    def _rows(centre: Any) -> tuple[tuple[float, ...], ...]:
+        try:
+            rows = tuple(tuple(float(v) for v in row) for row in centre)
+        except (TypeError, ValueError):
+            raise ValueError("centre holds something else than rows of numbers") from None
+        _check(0 < len(rows) <= 64 and 0 < len(rows[0]) <= 64 and all(len(row) == len(rows[0]) for row in rows),
+               "centre needs 1 to 64 rows of equal length, 1 to 64")
+        _check(all(math.isfinite(v) and abs(v) <= 100 for row in rows for v in row),
+               "centre holds a value that is not finite, or beyond 100")
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Finish:
         """The inverse of :meth:`to_dict`; an unknown name is a ``ValueError`` that lists it."""
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         _check(not unknown, f"unknown settings {', '.join(unknown)}: written by a newer diffsal?")

@@ -1,11 +1,12 @@
 """The compact network: what moves its map, and that streaming equals windows."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
-from diffsal.config import ModelConfig
+from diffsal.config import Finish, ModelConfig
 from diffsal.networks.diffsal import DiffSal
 from diffsal.training.objective import correlation, kl_divergence, squared_error
 from diffsal.training.recipes import compact
@@ -51,6 +52,26 @@ def test_noise_timestep_and_sound_all_move_the_map(model, inputs):
 
 
 @torch.no_grad()
+def test_a_map_at_its_own_stride_is_the_map_before_it_is_enlarged(model, inputs):
+    video, mel, noise = inputs
+    features = model.encode(video, mel)
+    small = model.sample(features, noise, steps=3, enlarged=False)
+    assert small.shape == (2, 1, SIZE[0] // 4, SIZE[1] // 4)
+    torch.testing.assert_close(model.enlarge(small), model.sample(features, noise, steps=3))
+
+
+@torch.no_grad()
+def test_the_finish_is_a_record_that_the_network_never_applies(model, inputs):
+    video, mel, noise = inputs
+    plain = model.sample(model.encode(video, mel), noise, steps=2)
+    model.finish = Finish(2.0, 1.0, 1.0, 1.0, 1.0, [[-1.0, 0.0], [0.0, -1.0]])
+    try:
+        assert torch.equal(model.sample(model.encode(video, mel), noise, steps=2), plain)
+    finally:
+        model.finish = Finish()
+
+
+@torch.no_grad()
 def test_motion_moves_the_map(model, inputs):
     video, _, noise = inputs
     still = video[:, :, 8:9].expand(-1, -1, 16, -1, -1)
@@ -82,7 +103,7 @@ def test_sampling_is_one_call_a_step(model, inputs):
     video, mel, noise = inputs
     features, calls = model.encode(video, mel), []
     original = model.denoise
-    model.denoise = lambda x_t, t, f: calls.append(t[0].item()) or original(x_t, t, f)
+    model.denoise = lambda x_t, t, f, enlarged: calls.append(t[0].item()) or original(x_t, t, f, enlarged)
     try:
         model.sample(features, noise, steps=4)
     finally:
@@ -126,10 +147,27 @@ def test_config_survives_json_and_refuses_what_cannot_be():
         ModelConfig.from_dict({"depth": 3})
     with pytest.raises(ValueError, match="height is 225"):
         ModelConfig(height=225)
+    with pytest.raises(ValueError, match="num_frames is 10, expected a multiple of 4: mobilenet_v2"):
+        replace(config, num_frames=10)
     with pytest.raises(ValueError, match="modulation_stages is 5"):
         ModelConfig(modulation_stages=5)
     with pytest.raises(ValueError, match="video_encoder is 'resnet'"):
         ModelConfig(video_encoder="resnet")
+
+
+def test_a_finish_survives_json_and_refuses_what_cannot_be():
+    finish = Finish(1.1, 1.25, 3.0, 0.5, 0.4, ((-1.0, 0.0),))
+    assert Finish.from_dict(json.loads(json.dumps(finish.to_dict()))) == finish
+    for settings, message in (
+        ({"exponent": float("nan")}, "exponent is nan"), ({"exponent": 0}, "exponent is 0"),
+        ({"motion_gain": -1.0}, "motion_gain is -1.0"), ({"sound_gain": "3"}, "sound_gain is '3'"),
+        ({"centre_gain": 1.0}, "centre_gain needs a centre"), ({"centre": [[0.0], [0.0, 1.0]]}, "equal length"),
+        ({"centre": [[float("inf")]]}, "not finite"), ({"centre": 3}, "rows of numbers"), ({"centre": []}, "1 to 64"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Finish(**settings)
+    with pytest.raises(ValueError, match="unknown settings sharpness"):
+        Finish.from_dict({"sharpness": 1.0})
 
 
 def test_losses_of_known_maps():

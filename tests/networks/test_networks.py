@@ -117,8 +117,9 @@ def test_other_sizes_and_lengths(encoder, size):
     frames, height, width = size
     model = build(encoder, 4, "yamnet", num_frames=frames, height=height, width=width).eval()
     video, noise = clip(1, model.config)
-    for i, (scale, slots) in enumerate(zip(model.video_encoder(video), model.video_encoder.slots, strict=True)):
-        assert scale.shape[2:] == (slots, height >> i + 2, width >> i + 2)
+    scales = model.video_encoder(video)
+    for i, (scale, slots) in enumerate(zip(reversed(scales), reversed(model.video_encoder.slots), strict=True)):
+        assert scale.shape[2:] == (slots, height >> 5 - i, width >> 5 - i)
     saliency = model.sample(model.encode(video, tiny_mel("yamnet")), noise)
     assert saliency.shape == noise.shape and saliency.isfinite().all()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffsal.config import ModelConfig
+from diffsal.config import Finish
 from diffsal.media.mel import Sound
 from diffsal.media.source import Frame
 from diffsal.networks.diffsal import DiffSal
@@ -72,8 +72,7 @@ def test_a_hearing_gives_log_mels_and_correlations_or_neither():
     sound = Sound(np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32), 16_000)
     frames = [Frame(i, i / RATE, np.zeros((4, 4, 3), np.uint8)) for i in range(40)]
     for weight, given in ((0.0, sound), (3.0, sound), (3.0, None)):
-        model = ModelConfig(**{**config.to_dict(), "motion_prior": 0.75, "sound_prior": weight})
-        hearing = Hearing(model, given, RATE, 40)
+        hearing = Hearing(config, Finish(motion_gain=0.75, sound_gain=weight), given, RATE, 40)
         for frame in frames:
             hearing.read(frame)
         hearing.encoded(torch.rand(40, 1, 16, 24))
@@ -86,8 +85,8 @@ def test_a_hearing_gives_log_mels_and_correlations_or_neither():
 @pytest.fixture(scope="module")
 def network() -> DiffSal:
     torch.manual_seed(0)
-    config = configure(*compact(), ["height=64", "width=96", "motion_prior=0.5", "sound_prior=8"])[0]
-    return DiffSal(config).eval()
+    config = configure(*compact(), ["height=64", "width=96"])[0]
+    return DiffSal(config, Finish(motion_gain=0.5, sound_gain=8.0)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +121,3 @@ def test_the_map_of_a_frame_does_not_depend_on_where_one_begins_or_on_the_batch(
         assert part
         for p in part:
             np.testing.assert_allclose(p.saliency, whole[p.index], atol=1e-5)
-
-
-@pytest.mark.parametrize("settings", [{"motion_prior": 0.0}, {"audio_encoder": None}])
-def test_what_it_needs_is_said(settings):
-    config = {**compact()[0].to_dict(), "motion_prior": 0.5, "sound_prior": 1.0, **settings}
-    with pytest.raises(ValueError, match="sound_prior needs"):
-        ModelConfig(**config)

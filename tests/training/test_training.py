@@ -20,7 +20,7 @@ from diffsal.training.engine import Engine, learning_rate_factor
 from diffsal.training.gaze_examples import GazeSamples, Sample
 from diffsal.training.gaze_phase import FrozenFrames
 from diffsal.training.packed_frames import FrameStore
-from diffsal.training.recipes import compact, configure, finished, train
+from diffsal.training.recipes import compact, configure, finish_of, train
 from diffsal.weights.files import load
 
 TINY = ["height=64", "width=96", "batch_size=2", "still_steps=3", "window_steps=3", "checkpoint_steps=2",
@@ -152,9 +152,9 @@ def test_log_holds_every_step_and_the_scores_of_real_sampling(whole):
 def test_validation_samples_in_as_many_steps_as_asked(root, tmp_path, monkeypatch):
     calls, denoise = [], DiffSal.denoise
 
-    def counted(model, x_t, t, features):
+    def counted(model, x_t, t, features, enlarged):
         calls.append(int(t[0]))
-        return denoise(model, x_t, t, features)
+        return denoise(model, x_t, t, features, enlarged)
 
     monkeypatch.setattr(DiffSal, "denoise", counted)
     settings = [*TINY, "still_steps=0", "window_steps=1", "sampling_steps=2", "audio_encoder=none"]
@@ -168,19 +168,27 @@ def test_a_finished_run_is_not_overwritten(root, tmp_path):
         train("compact", root, tmp_path / "run", [], settings=TINY)
 
 
-def test_a_finished_network_has_the_priors_and_leans_to_where_people_look(root, whole, tmp_path):
+def test_a_finished_network_carries_its_finish_and_its_learned_prior_is_left_alone(root, whole, tmp_path):
     model, config = configure(*compact(), TINY)
     samples = GazeSamples(model, config, root, tmp_path)
     centre = samples.centre(2, 3)[0, 0]
     assert centre.max() == 0 and centre[0, 1] > -1 and torch.equal(centre, centre.flip(-1))
     assert torch.equal(samples.centre(2, 3)[0, 0], centre)
     learned = load(whole)
-    assert learned.config == replace(model, sharpness=config.sharpness, motion_prior=config.motion_prior,
-                                     sound_prior=config.sound_prior)
-    leaning = finished(learned, replace(config, sharpness=2.0, centre_weight=4.0), samples)
-    torch.testing.assert_close(leaning.unet.fusion.prior - learned.unet.fusion.prior, 2 * centre[None, None])
-    deaf = DiffSal(replace(model, audio_encoder=None))
-    assert finished(deaf, config, samples).config.sound_prior == 0
+    assert learned.config == model and learned.finish == finish_of(model, config, samples)
+    leaning = finish_of(model, replace(config, sharpness=2.0, centre_weight=4.0), samples)
+    assert leaning.exponent == 2 and leaning.centre_gain == 2
+    torch.testing.assert_close(torch.tensor(leaning.centre), centre)
+    assert finish_of(replace(model, audio_encoder=None), config, samples).sound_gain == 0
+    assert finish_of(model, replace(config, centre_weight=0.0), samples).centre is None
+
+
+def test_a_run_from_finished_weights_does_not_add_the_centre_twice(root, whole, tmp_path):
+    settings = [*TINY, "still_steps=0", "window_steps=0"]
+    again = load(train("compact", root, tmp_path / "again", [whole], settings=settings))
+    before = load(whole)
+    torch.testing.assert_close(again.unet.fusion.prior, before.unet.fusion.prior)
+    assert again.finish == before.finish
 
 
 def test_settings_are_typed_and_unknown_ones_get_the_nearest_name():

@@ -11,12 +11,24 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from diffsal.config import ModelConfig
+from diffsal.config import Finish, ModelConfig
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
 from diffsal.training.recipes import RECIPES
 from diffsal.weights import files as weights
-from diffsal.weights.files import CATALOGUE, Weights, download, entry_of, find, load, read_metadata, save
+from diffsal.weights.files import (
+    CATALOGUE,
+    CONFIG_KEY,
+    FINISH_KEY,
+    Weights,
+    download,
+    entry_of,
+    find,
+    load,
+    read_metadata,
+    save,
+    save_tensors,
+)
 
 TINY = ModelConfig(
     video_encoder="mobilenet_v2", audio_encoder=None, modulation_stages=1, widths=(32, 16, 16, 8), noise_width=8,
@@ -203,5 +215,31 @@ def test_the_bundled_network_is_the_recipe_it_names():
     found = load("compact")
     assert entry_of("compact").bundled
     model, config = RECIPES["compact"]()
-    priors = {name: getattr(config, name) for name in ("sharpness", "motion_prior", "sound_prior")}
-    assert found.config == replace(model, **priors)
+    assert found.config == model
+    finish = found.finish
+    assert (finish.exponent, finish.motion_gain, finish.sound_gain) == (
+        config.sharpness, config.motion_prior, config.sound_prior)
+    assert finish.centre_gain == pytest.approx(config.centre_weight / config.sharpness, abs=1e-6)
+    prior = found.unet.fusion.prior.detach()
+    assert torch.tensor(finish.centre).shape == prior.shape[-2:]
+    assert (prior + finish.centre_gain * torch.tensor(finish.centre)).min().item() == pytest.approx(-1.947, abs=1e-3)
+
+
+def test_files_before_the_finish_had_a_key_of_its_own_are_read(tmp_path):
+    model = DiffSal(replace(RECIPES["compact"]()[0], height=64, width=96))
+    old = {"sharpness": 1.3, "motion_prior": 0.5, "sound_prior": 2.0}
+    path = tmp_path / "old.safetensors"
+    save_tensors(model.state_dict(), path, {CONFIG_KEY: json.dumps({**model.config.to_dict(), **old})})
+    found = load(path)
+    assert found.config == model.config and found.finish == Finish(1.3, 0.5, 2.0)
+    assert torch.equal(found.unet.fusion.prior, model.unet.fusion.prior)
+    save(found, path)
+    assert load(path).finish == found.finish
+
+
+def test_a_finish_that_cannot_be_used_is_one_line(tmp_path):
+    model, path = DiffSal(replace(RECIPES["compact"]()[0], height=64, width=96)), tmp_path / "x.safetensors"
+    for text in ('{"exponent": NaN}', '{"exponent": -1}', '{"bend": 1}', "[", "3"):
+        save(model, path, {FINISH_KEY: text})
+        with pytest.raises(InputError, match=r"x\.safetensors: its finish cannot be used"):
+            load(path)

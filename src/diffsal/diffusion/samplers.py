@@ -1,23 +1,21 @@
-"""Algorithm 2: deterministic DDIM over any network that predicts x_0."""
+"""Algorithm 2: deterministic DDIM over any network that predicts x_0, for NumPy arrays and torch tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
 
 from diffsal.config import Spacing
-from diffsal.diffusion.schedule import NoiseSchedule, timestep_grid
+from diffsal.diffusion.schedule import Array, NoiseSchedule, timestep_grid, timesteps
 
-Denoise = Callable[[Float[Tensor, "b 1 h w"], Int[Tensor, " b"]], Float[Tensor, "b 1 h w"]]
+Denoise = Callable[[Array, Array], Array]  # (b, 1, h, w), (b,) → (b, 1, h2, w2)
 
 
 def ddim_step(
-    schedule: NoiseSchedule, x_t: Float[Tensor, "*s"], x_0: Float[Tensor, "*s"], t_now: int, t_next: int
-) -> Float[Tensor, "*s"]:
+    schedule: NoiseSchedule, x_t: Float[Array, "*s"], x_0: Float[Array, "*s"], t_now: int, t_next: int
+) -> Float[Array, "*s"]:
     """DDIM(S_t, S_pred, t_now, t_next) of Algorithm 2 with η = 0 (Song et al. 2021, equation 12)."""
     alpha_now, alpha_next = schedule.signal_level(t_now), schedule.signal_level(t_next)
     noise = (x_t - alpha_now**0.5 * x_0) / (1 - alpha_now) ** 0.5
@@ -26,16 +24,19 @@ def ddim_step(
 
 def ddim(
     denoise: Denoise,
-    noise: Float[Tensor, "b 1 h w"],
+    noise: Float[Array, "b 1 h w"],
     schedule: NoiseSchedule,
     steps: int = 1,
     spacing: Spacing = "linspace",
-) -> Float[Tensor, "b 1 h w"]:
-    """Algorithm 2: ``denoise(x_t, t)`` predicts x_0; the result is the last prediction, after ``steps`` calls."""
-    times = timestep_grid(steps, spacing, schedule.num_timesteps)
-    x_t = x_0 = noise
+    enlarge: Callable[[Array], Array] | None = None,
+) -> Float[Array, "b 1 h2 w2"]:
+    """Algorithm 2: ``denoise(x_t, t)`` predicts x_0; the result is the last prediction, as ``denoise`` gave it.
+
+    ``enlarge`` brings a prediction to the size of ``noise``, where ``denoise`` gives a smaller one.
+    """
+    times = timestep_grid(steps, spacing, schedule.num_timesteps)[:-1]
+    x_t = noise
     for t_now, t_next in pairwise(times):
-        t = torch.full((len(noise),), t_now, dtype=torch.long, device=noise.device)
-        x_0 = denoise(x_t, t)
-        x_t = ddim_step(schedule, x_t, x_0, t_now, t_next)
-    return x_0
+        x_0 = denoise(x_t, timesteps(t_now, x_t))
+        x_t = ddim_step(schedule, x_t, x_0 if enlarge is None else enlarge(x_0), t_now, t_next)
+    return denoise(x_t, timesteps(times[-1], x_t))

@@ -1,34 +1,48 @@
-"""The forward process of Algorithm 1 and the timestep grids of Algorithm 2: mathematics without a network."""
+"""The forward process of Algorithm 1 and the timestep grids of Algorithm 2, for NumPy arrays and torch tensors."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
-import torch
+import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
 
-from diffsal.config import Spacing
+from diffsal.config import NoiseScheduleName, Spacing
 
 NUM_TIMESTEPS = 1000  # T
 COSINE_OFFSET = 0.008  # s of Nichol & Dhariwal (2021), equation 17
 MAX_BETA = 0.999
+LINEAR_BETAS = (1e-4, 0.02)  # first and last of a thousand (Ho et al. 2020, section 4)
+
+Array = TypeVar("Array")  # numpy.ndarray or torch.Tensor: what comes in is what comes out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseSchedule:
     r"""Cumulative signal levels :math:`\bar\alpha_t`, t = 0 … T − 1, as float64 of shape (T,)."""
 
-    alphas_cumprod: Float[Tensor, " T"]
+    alphas_cumprod: Float[np.ndarray, " T"]
+
+    @classmethod
+    def named(cls, name: NoiseScheduleName) -> NoiseSchedule:
+        """``ModelConfig.noise_schedule``'s: :meth:`cosine` or :meth:`linear`."""
+        return cls.linear() if name == "linear" else cls.cosine()
 
     @classmethod
     def cosine(cls, num_timesteps: int = NUM_TIMESTEPS) -> NoiseSchedule:
         """The cosine schedule with the released code's grid, ``linspace(0, T + 1, T + 1)`` over T + 1."""
-        u = torch.linspace(0, num_timesteps + 1, num_timesteps + 1, dtype=torch.float64) / (num_timesteps + 1)
-        f = torch.cos(math.pi / 2 * (u + COSINE_OFFSET) / (1 + COSINE_OFFSET)) ** 2
-        betas = (1 - f[1:] / f[:-1]).clamp(max=MAX_BETA)
-        return cls(torch.cumprod(1 - betas, dim=0))
+        u = np.linspace(0, num_timesteps + 1, num_timesteps + 1) / (num_timesteps + 1)
+        f = np.cos(math.pi / 2 * (u + COSINE_OFFSET) / (1 + COSINE_OFFSET)) ** 2
+        betas = np.minimum(1 - f[1:] / f[:-1], MAX_BETA)
+        return cls(np.cumprod(1 - betas))
+
+    @classmethod
+    def linear(cls, num_timesteps: int = NUM_TIMESTEPS) -> NoiseSchedule:
+        """Betas that rise linearly (Ho et al. 2020), scaled to keep the last signal level for another T."""
+        first, last = (beta * NUM_TIMESTEPS / num_timesteps for beta in LINEAR_BETAS)
+        return cls(np.cumprod(1 - np.minimum(np.linspace(first, last, num_timesteps), MAX_BETA)))
 
     @property
     def num_timesteps(self) -> int:
@@ -38,38 +52,56 @@ class NoiseSchedule:
         r""":math:`\bar\alpha_t`; one at t = −1, where no noise is left."""
         if not -1 <= t < self.num_timesteps:
             raise ValueError(f"t is {t}, expected -1 to {self.num_timesteps - 1}")
-        return 1.0 if t == -1 else self.alphas_cumprod[t].item()
+        return 1.0 if t == -1 else float(self.alphas_cumprod[t])
 
     def add_noise(
-        self, x_0: Float[Tensor, " b *shape"], noise: Float[Tensor, " b *shape"], t: Int[Tensor, " b"]
-    ) -> Float[Tensor, " b *shape"]:
+        self, x_0: Float[Array, " b *shape"], noise: Float[Array, " b *shape"], t: Int[Array, " b"]
+    ) -> Float[Array, " b *shape"]:
         """S_t = √ᾱ_t S_0 + √(1 − ᾱ_t) ε, Algorithm 1, one timestep per sample."""
-        alpha = self.alphas_cumprod.to(x_0.device)[t].view(-1, *[1] * (x_0.dim() - 1))
-        return alpha.sqrt().to(x_0) * x_0 + (1 - alpha).sqrt().to(x_0) * noise
+        signal, spread = self._weights(x_0, t)
+        return signal * x_0 + spread * noise
 
     def remove_noise(
-        self, x_t: Float[Tensor, " b *shape"], noise: Float[Tensor, " b *shape"], t: Int[Tensor, " b"]
-    ) -> Float[Tensor, " b *shape"]:
+        self, x_t: Float[Array, " b *shape"], noise: Float[Array, " b *shape"], t: Int[Array, " b"]
+    ) -> Float[Array, " b *shape"]:
         """The S_0 that :meth:`add_noise` would have made S_t of, kept in [0, 1]."""
-        alpha = self.alphas_cumprod.to(x_t.device)[t].view(-1, *[1] * (x_t.dim() - 1))
-        return ((x_t - (1 - alpha).sqrt().to(x_t) * noise) / alpha.sqrt().to(x_t)).clamp(0, 1)
+        signal, spread = self._weights(x_t, t)
+        return ((x_t - spread * noise) / signal).clip(0, 1)
+
+    def _weights(self, like: Array, t: Array) -> tuple[Array, Array]:
+        """√ᾱ_t and √(1 − ᾱ_t), (b, 1, …), of the type of ``like``."""
+        shape = (-1, *[1] * (like.ndim - 1))
+        tables = np.sqrt(self.alphas_cumprod), np.sqrt(1 - self.alphas_cumprod)
+        signal, spread = (_like(table, like)[t].reshape(shape) for table in tables)
+        return signal, spread
+
+
+def _like(values: np.ndarray, x: Array) -> Array:
+    """``values`` as an array of the kind, type and device of ``x``."""
+    return values.astype(x.dtype) if isinstance(x, np.ndarray) else x.new_tensor(values)
+
+
+def timesteps(t: int, like: Float[Array, " b *shape"]) -> Int[Array, " b"]:
+    """The same timestep for each sample of ``like``, as int64 of its kind."""
+    if isinstance(like, np.ndarray):
+        return np.full(len(like), t, np.int64)
+    return like.new_zeros(len(like)).long() + t  # not new_full: bfloat16 would round t
 
 
 def timestep_grid(steps: int, spacing: Spacing = "linspace", num_timesteps: int = NUM_TIMESTEPS) -> list[int]:
-    """Timesteps of ``steps`` network calls, falling, with −1 (no noise) appended: steps + 1 integers.
+    """Timesteps of the network's calls, falling, with −1 (no noise) appended.
 
     ``linspace`` is Algorithm 2's: ``linspace(-1, T - 1, steps + 1)`` rounded, so the first call is at T − 1.
-    ``leading`` is the released code's, ``range(0, T, T // steps)`` reversed, so the last call is at 0;
-    ``trailing`` counts down from T − 1 in steps of T / steps (Lin et al. 2024, Table 2).
+    ``trailing`` counts down from T − 1 in steps of T / steps (Lin et al. 2024, Table 2). Both make ``steps`` calls.
+    ``leading`` is the released code's, ``range(0, T, T // steps)`` reversed, so the last call is at 0. Where ``steps``
+    does not divide T it makes more calls than ``steps``: with T = 1000, 4 calls for 3, 7 for 6, 8 for 7.
     """
     if not 1 <= steps <= num_timesteps:
         raise ValueError(f"steps is {steps}, expected 1 to {num_timesteps}")
     if spacing == "linspace":
-        grid = torch.linspace(-1, num_timesteps - 1, steps + 1, dtype=torch.float64).round().long().flip(0).tolist()
-        return grid
+        return np.linspace(-1, num_timesteps - 1, steps + 1).round().astype(int)[::-1].tolist()
     if spacing == "leading":
-        ratio = num_timesteps // steps
-        return [i * ratio for i in reversed(range(steps))] + [-1]
+        return [*reversed(range(0, num_timesteps, num_timesteps // steps)), -1]
     if spacing == "trailing":
         return [round(num_timesteps - i * num_timesteps / steps) - 1 for i in range(steps)] + [-1]
     raise ValueError(f"spacing is {spacing!r}, expected 'linspace', 'leading' or 'trailing'")

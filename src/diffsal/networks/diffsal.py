@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffsal.config import ModelConfig, Spacing
+from diffsal.config import Finish, ModelConfig, Spacing
 from diffsal.diffusion.samplers import ddim
 from diffsal.diffusion.schedule import NoiseSchedule
 from diffsal.networks.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS
+from diffsal.networks.encoders.base import FrameEncoder
 from diffsal.networks.saliency_unet import SaliencyUNet
 
 
@@ -21,13 +22,12 @@ class Features:
     """What conditions the denoising of a window: computed once, used at every step.
 
     ``video``: (b, width, slots, h, w) at strides 32, 16 and 8. ``audio``: (b, a, slots, h, w), or None without sound.
-    ``share``: what the motion and sound priors leave of the map at each place, in (0, 1]; None without them.
+    ``stages``: the UNet's stages of the video's slots, where no noise reaches them; None: not computed.
     """
 
     video: list[Float[Tensor, "b _ s _ _"]]
     audio: Float[Tensor, "b a s2 h2 w2"] | None
-    share: Float[Tensor, "b 1 h3 w3"] | None = None
-    stages: list[Float[Tensor, "b _ s _ _"]] | None = None  # of the video's slots, where no noise reaches them
+    stages: list[Float[Tensor, "b _ s _ _"]] | None = None
 
 
 class Adapter(nn.Module):
@@ -44,19 +44,25 @@ class Adapter(nn.Module):
 
 
 class DiffSal(nn.Module):
-    """The whole network of ``config``. Inputs are already normalised (``config.preprocessing``)."""
+    """The whole network of ``config``. Inputs are already normalised (``config.preprocessing``).
 
-    def __init__(self, config: ModelConfig) -> None:
+    ``finish`` is a record of what prediction does to these weights' maps (:mod:`diffsal.prediction.finish`): it is
+    loaded and saved with them, and nothing here applies it.
+    """
+
+    def __init__(self, config: ModelConfig, finish: Finish | None = None) -> None:
         super().__init__()
         self.config = config
-        self.schedule = NoiseSchedule.cosine()
+        self.finish = finish or Finish()
+        self.schedule = NoiseSchedule.named(config.noise_schedule)
         self.video_encoder = VIDEO_ENCODERS[config.video_encoder](
             num_frames=config.num_frames, height=config.height, width=config.width, drop_path=config.drop_path
         )
         self.audio_encoder = AUDIO_ENCODERS[config.audio_encoder]() if config.audio_encoder else None
-        channels, slots = self.video_encoder.channels[:0:-1], self.video_encoder.slots[:0:-1]  # coarse to fine
+        # Coarse to fine: strides 32, 16, 8. A finer scale is not looked at: the last of four stages adds no features
+        channels, slots = self.video_encoder.channels[:-4:-1], self.video_encoder.slots[:-4:-1]
         num_slots = max(slots)
-        used = min(config.modulation_stages, len(channels))  # the last of four stages adds no features
+        used = min(config.modulation_stages, len(channels))
         self.adapters = nn.ModuleList(
             Adapter(channels[i], config.widths[i], slots[i], num_slots) for i in range(used)
         )
@@ -66,7 +72,12 @@ class DiffSal(nn.Module):
     @property
     def encodes_frames(self) -> bool:
         """Whether frames are encoded one by one, so that a stream encodes each of them once."""
-        return hasattr(self.video_encoder, "frames")
+        return isinstance(self.video_encoder, FrameEncoder)
+
+    @property
+    def frame_step(self) -> int:
+        """Of how many frames of a window one is encoded."""
+        return self.video_encoder.frame_step if isinstance(self.video_encoder, FrameEncoder) else 1
 
     def encode(self, video: Float[Tensor, "b 3 f h w"], mel: Float[Tensor, "b 1 n m k"] | None) -> Features:
         """f_v and f_a of Algorithm 2. ``mel`` None: without sound."""
@@ -83,37 +94,17 @@ class DiffSal(nn.Module):
         return self.video_encoder.frames(images, deep)
 
     def encode_window(
-        self, frames: list[Float[Tensor, "b _ f _ _"]], mel: Float[Tensor, "b 1 n m k"] | None,
-        synchrony: Float[Tensor, "b 1 h w"] | None = None,
+        self, frames: list[Float[Tensor, "b _ f _ _"]], mel: Float[Tensor, "b 1 n m k"] | None
     ) -> Features:
-        """The window's features from those of its frames: the same as :meth:`encode` of the frames.
+        """The window's features from those of its frames: the same as :meth:`encode` of the frames."""
+        return self.condition(self.video_encoder.mix(frames), mel)
 
-        ``synchrony``: what the sound prior weighs (:mod:`diffsal.prediction.hearing`), from longer ago than a window.
-        """
-        return self.condition(self.video_encoder.mix(frames), mel, synchrony)
-
-    def condition(
-        self, scales: list[Tensor], mel: Float[Tensor, "b 1 n m k"] | None,
-        synchrony: Float[Tensor, "b 1 h w"] | None = None,
-    ) -> Features:
-        """f_v and f_a from the video encoder's scales, fine to coarse, and the sound.
-
-        The finest scale is not looked at, but for the motion prior.
-        """
-        video = [adapt(x) for adapt, x in zip(self.adapters, scales[:0:-1], strict=False)]
+    def condition(self, scales: list[Tensor], mel: Float[Tensor, "b 1 n m k"] | None) -> Features:
+        """f_v and f_a from the video encoder's scales, fine to coarse, and the sound."""
+        video = [adapt(x) for adapt, x in zip(self.adapters, reversed(scales), strict=False)]
         if mel is not None and self.audio_encoder is None:
             raise ValueError("this network was built without sound (audio_encoder=None): pass mel=None")
-        audio = self.audio_encoder(mel) if mel is not None else self.silence(len(video[0]))
-        return Features(video, audio, self.share(scales[0][:, :, 0], synchrony) if self.config.motion_prior else None)
-
-    def share(
-        self, moving: Float[Tensor, "b 1 h w"], synchrony: Float[Tensor, "b 1 h2 w2"] | None
-    ) -> Float[Tensor, "b 1 h w"]:
-        """The motion and sound priors: 1 where they are highest."""
-        drawn = self.config.motion_prior * moving
-        if synchrony is not None:
-            drawn = drawn + self.config.sound_prior * F.interpolate(synchrony, drawn.shape[2:], mode="bilinear")
-        return (drawn - drawn.amax(dim=(2, 3), keepdim=True)).exp()
+        return Features(video, self.audio_encoder(mel) if mel is not None else self.silence(len(video[0])))
 
     def silence(self, b: int) -> Float[Tensor, "b a 1 1 1"] | None:
         """f_a without sound: zeros where sound is added to K's input, nothing where it would replace it."""
@@ -122,27 +113,47 @@ class DiffSal(nn.Module):
         return torch.zeros(b, self.audio_encoder.channels, 1, 1, 1, device=next(self.parameters()).device)
 
     def denoise(
-        self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], features: Features
-    ) -> Float[Tensor, "b 1 h w"]:
-        """One network call: the prediction of x_0, in [0, 1]."""
-        prediction = self.predict(x_t, t, features)
-        return self.schedule.remove_noise(x_t, prediction, t) if self.config.predicts == "noise" else prediction
+        self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], features: Features, enlarged: bool = True
+    ) -> Float[Tensor, "b 1 h2 w2"]:
+        """One network call: the prediction of x_0, in [0, 1]. Raw: nothing is finished here.
+
+        It is of the size of ``x_t``, or with ``enlarged`` False at the map's own stride (``config.map_stride``), where
+        maps are finished. A network that predicts noise has a map at the full size only.
+        """
+        prediction = self._call(x_t, t, features)
+        if self.config.predicts == "noise":
+            return self.schedule.remove_noise(x_t, self.enlarge(prediction), t)
+        return self.enlarge(prediction) if enlarged else prediction
 
     def predict(
         self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], features: Features
     ) -> Float[Tensor, "b 1 h w"]:
         """What the last layer gives, as ``config.predicts`` says: x_0, the noise, or the map from zeros at t = 0."""
+        return self.enlarge(self._call(x_t, t, features))
+
+    def sample(
+        self, features: Features, noise: Float[Tensor, "b 1 h w"], steps: int = 1, spacing: Spacing = "linspace",
+        enlarged: bool = True,
+    ) -> Float[Tensor, "b 1 h2 w2"]:
+        """Algorithm 2 from ``noise``: DDIM over :meth:`denoise`, in ``steps`` calls; ``enlarged`` as there."""
+        features = replace(features, stages=self.unet.video_stages(features.video, features.audio))
+        x_0 = ddim(
+            lambda x_t, t: self.denoise(x_t, t, features, enlarged=False), noise, self.schedule, steps, spacing,
+            self.enlarge,
+        )
+        return self.enlarge(x_0) if enlarged else x_0
+
+    def enlarge(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h2 w2"]:
+        """From the map's own stride to the input's size, bilinearly."""
+        size = (self.config.height, self.config.width)
+        return x if tuple(x.shape[-2:]) == size else F.interpolate(x, size=size, mode="bilinear")
+
+    def _call(self, x_t: Tensor, t: Tensor, features: Features) -> Float[Tensor, "b 1 h w"]:
+        """The UNet, at the map's own stride."""
         self._check_size(x_t, "x_t", (self.config.height, self.config.width))
         if self.config.predicts == "map":
             x_t, t = torch.zeros_like(x_t), torch.zeros_like(t)
-        return self.unet(x_t, t, features.video, features.audio, features.share, features.stages)
-
-    def sample(
-        self, features: Features, noise: Float[Tensor, "b 1 h w"], steps: int = 1, spacing: Spacing = "linspace"
-    ) -> Float[Tensor, "b 1 h w"]:
-        """Algorithm 2 from ``noise``: DDIM over :meth:`denoise`, in ``steps`` calls."""
-        features = replace(features, stages=self.unet.video_stages(features.video, features.audio))
-        return ddim(lambda x_t, t: self.denoise(x_t, t, features), noise, self.schedule, steps, spacing)
+        return self.unet(x_t, t, features.video, features.audio, features.stages)
 
     @staticmethod
     def _check_size(x: Tensor, name: str, size: tuple[int, int]) -> None:

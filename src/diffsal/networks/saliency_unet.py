@@ -138,7 +138,7 @@ class SaliencyUNet(nn.Module):
             ModulationStage(config, index, audio_channels) for index in range(config.modulation_stages)
         )
         self.fusion = Fusion(config, num_slots + 1)
-        self.is_map, self.sharpness = config.predicts != "noise", config.sharpness
+        self.is_map = config.predicts != "noise"
         self.keeps_video_apart = False  # whether sampling computes once what no noise reaches
 
     def forward(
@@ -147,22 +147,17 @@ class SaliencyUNet(nn.Module):
         t: Int[Tensor, " b"],
         video: list[Float[Tensor, "b _ s _ _"]],
         audio: Float[Tensor, "b a s2 h2 w2"] | None,
-        share: Float[Tensor, "b 1 h3 w3"] | None = None,
-        known: list[Float[Tensor, "b _ _ _ _"]] | None = None,
-    ) -> Float[Tensor, "b 1 h w"]:
-        """S_pred = g(S_t, t, f_a, f_v), or ε without the sigmoid. ``video``: features at strides 32, 16, 8.
+        video_stages: list[Float[Tensor, "b _ _ _ _"]] | None = None,
+    ) -> Float[Tensor, "b 1 h4 w4"]:
+        """S_pred = g(S_t, t, f_a, f_v), or ε without the sigmoid, at ``map_stride``.
 
-        ``share``: by what the map is multiplied, its peak apart: the motion and sound priors. ``known``: the stages of
-        the video's slots (:meth:`video_stages`), where they are computed already.
+        ``video``: features at strides 32, 16, 8. ``video_stages``: the stages of the video's slots, where
+        :meth:`video_stages` has computed them already.
         """
-        stages = self.modulate(x_t, t, video, audio)[0] if known is None else self._with_noise(known, x_t, t)
+        stages = self.modulate(x_t, t, video, audio)[0] if video_stages is None else (
+            self._with_noise(video_stages, x_t, t))
         y = self.fusion(stages)
-        if self.is_map:
-            y = y.sigmoid() if self.sharpness == 1 else y.sigmoid() ** self.sharpness
-        if share is not None:  # the peak stays as high as it was
-            peak, y = y.amax(dim=(2, 3), keepdim=True), y * F.interpolate(share, size=y.shape[-2:], mode="bilinear")
-            y = y * (peak / y.amax(dim=(2, 3), keepdim=True).clamp(min=1e-9))
-        return F.interpolate(y, size=x_t.shape[-2:], mode="bilinear")
+        return y.sigmoid() if self.is_map else y
 
     def modulate(
         self,
@@ -194,12 +189,12 @@ class SaliencyUNet(nn.Module):
             return None
         return self._stages([x[:, :, : self.fusion.fused_slots] for x in features])
 
-    def _with_noise(self, known: list[Tensor], x_t: Tensor, t: Tensor) -> list[Tensor]:
+    def _with_noise(self, video_stages: list[Tensor], x_t: Tensor, t: Tensor) -> list[Tensor]:
         """The stages' outputs with the noise's slot behind those of the video, if the fusion looks at it."""
-        if known[0].shape[2] >= self.fusion.fused_slots:
-            return known
+        if video_stages[0].shape[2] >= self.fusion.fused_slots:
+            return video_stages
         noise = self._stages([x[:, :, None] for x in self.noise(x_t, self.time_embedding(t))])
-        return [torch.cat(pair, dim=2) for pair in zip(known, noise, strict=True)]
+        return [torch.cat(pair, dim=2) for pair in zip(video_stages, noise, strict=True)]
 
     def _stages(self, scales: list[Float[Tensor, "b _ s _ _"]]) -> list[Float[Tensor, "b _ s _ _"]]:
         x, outputs = None, []

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diffsal.config import ModelConfig
+from diffsal.config import Finish, ModelConfig
 from diffsal.media.mel import MelTrack, Sound
 from diffsal.media.source import Frame
-from diffsal.networks.encoders.mobilenet import energy
+from diffsal.prediction.finish import energy
 
 HISTORY_SECONDS = 5.0
 TRUSTED_SECONDS = 1.2  # of history from which on the correlation counts in full
@@ -76,9 +76,11 @@ class Heard(NamedTuple):
 class Hearing:
     """One sound's way through a stream: frames are read, then encoded, then windows are asked for, each in order."""
 
-    def __init__(self, config: ModelConfig, sound: Sound | None, frame_rate: float, kept_frames: int) -> None:
+    def __init__(
+        self, config: ModelConfig, finish: Finish, sound: Sound | None, frame_rate: float, kept_frames: int
+    ) -> None:
         self.mels, self.frame_rate = MelTrack(config, sound), frame_rate
-        weighed = config.sound_prior > 0 and sound is not None
+        weighed = finish.sound_gain > 0 and config.preprocessing.sound == "timestamps" and sound is not None
         self.synchrony = Synchrony(frame_rate, kept_frames) if weighed else None
         self.loudness: deque[float] = deque()  # of frames read, not yet encoded
 

@@ -24,7 +24,7 @@ from diffsal.media.mel import Sound
 from diffsal.media.source import Frame, Source, open_source
 from diffsal.media.threads import PREFETCHED, ahead, prefetch, result_of, worker_threads
 from diffsal.networks.diffsal import DiffSal
-from diffsal.networks.encoders.mobilenet import FRAME_STEP
+from diffsal.prediction.finish import finished, moving_alone
 from diffsal.prediction.hearing import Heard, Hearing
 from diffsal.runtime.fused import for_inference
 
@@ -153,7 +153,7 @@ class Stream:
     ) -> None:
         self.samples, self.every = samples, every
         # Of how many frames one is encoded. Where pictures may be missing, indices do not tell which windows need
-        self.stride = 1 if source.pictures else math.gcd(every, FRAME_STEP)
+        self.stride = 1 if source.pictures else math.gcd(every, model.frame_step)
         self.model, self.source, self.sampling, self.span = for_inference(model), source, sampling, span
         self.indices, self.device, self.config = indices, device, model.config
         self.before, self.after = self.config.num_frames // 2, self.config.num_frames // 2 - 1
@@ -180,7 +180,7 @@ class Stream:
         return self.source.sound(None) if self.config.preprocessing.sound == "released" else self.source.sound()
 
     def _hearing(self, sound: Sound | None) -> Hearing:
-        return Hearing(self.config, sound, self.source.frame_rate, self.kept.capacity)
+        return Hearing(self.config, self.model.finish, sound, self.source.frame_rate, self.kept.capacity)
 
     def predictions(self) -> Iterator[Prediction]:
         frames = prefetch(self._resized(), queue_size(self.source, 3))
@@ -288,14 +288,17 @@ class Stream:
         """The maps of ``frames`` from their windows, (b, c, 16, h, w) each scale, and their sound."""
         mel = None if heard.mel is None else heard.mel.to(self.device)
         if self.model.encodes_frames:
-            features = self.model.encode_window(windows, mel, heard.synchrony)
+            features = self.model.encode_window(windows, mel)
         else:
             features = self.model.encode(windows[0], mel)
+        finish = self.model.finish
+        moving = moving_alone(windows[0][:, 0]) if self.model.encodes_frames and finish.motion_gain else None
         size = (self.config.height, self.config.width)
         drawn = []
         for seed in range(self.sampling.seed, self.sampling.seed + self.samples):
             noise = torch.stack([frame_noise(*size, seed, f.index) for f in frames]).to(self.device)
-            maps = self.model.sample(features, noise, self.sampling.steps, self.sampling.spacing)
+            raw = self.model.sample(features, noise, self.sampling.steps, self.sampling.spacing, enlarged=False)
+            maps = self.model.enlarge(finished(raw, finish, moving, heard.synchrony))
             drawn.append(maps[:, 0].float().clamp(0, 1).cpu())
         return [Drawn(f, maps) for f, maps in zip(frames, torch.stack(drawn, dim=1).numpy(), strict=True)]
 

@@ -87,7 +87,7 @@ class Denoiser(nn.Module):
         return replace(features, audio=features.audio * heard.view(-1, 1, 1, 1, 1).to(features.audio))
 
     def encode(self, frames: UInt8[Tensor, "b f h w 3"]) -> list[Tensor]:
-        """The video encoder's scales, fine to coarse; the finest is not looked at."""
+        """The video encoder's scales, fine to coarse: the last three are looked at."""
         values = self.model.config.preprocessing
         mean, std = (frames.new_tensor(v, dtype=torch.float32) * 255 for v in (values.mean, values.std))
         return self.model.video_encoder(rearrange((frames.float() - mean) / std, "b f h w c -> b c f h w"))
@@ -172,12 +172,12 @@ class DatabasePhase:
         missing = [i for i, scales in enumerate(batch.scales) if scales is None]
         if missing:
             with torch.no_grad():
-                fresh = denoiser.encode(torch.stack([batch.frames[i] for i in missing]))[1:]
+                fresh = denoiser.encode(torch.stack([batch.frames[i] for i in missing]))[-3:]
             for row, i in enumerate(missing):
                 window = batch.windows[i]
                 batch.scales[i] = self.cache.keep(clips[window.clip], window, [x[row] for x in fresh])
         stacked = [torch.stack(scale) for scale in zip(*batch.scales, strict=True)]
-        return None, [stacked[0], *stacked], batch.mel, batch.heard  # the finest, first, is not looked at
+        return None, stacked, batch.mel, batch.heard
 
     @torch.no_grad()
     def validate(self, model: DiffSal, on_part: Callable[[int, int], None]) -> dict[str, Any]:

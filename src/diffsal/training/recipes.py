@@ -13,6 +13,7 @@ from diffsal.config import (
     AUDIO_VISUAL_MEAN,
     AUDIO_VISUAL_STD,
     DatabaseConfig,
+    Finish,
     ModelConfig,
     Preprocessing,
     TrainConfig,
@@ -130,25 +131,21 @@ def train(
     path = out / f"{recipe}.safetensors"
     if average is not None and accelerator.is_main_process:
         if isinstance(train_config, TrainConfig):
-            average = finished(average, train_config, phases[0].samples)
+            average.finish = finish_of(model_config, train_config, phases[0].samples)
         save(average, path, {"diffsal.recipe": recipe}, half=isinstance(train_config, TrainConfig))
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return path if average is not None else None
 
 
-def finished(model: DiffSal, config: TrainConfig, samples: GazeSamples) -> DiffSal:
-    """The same weights with what is set after training: the exponent of the map, the motion and sound priors, and more
-    of the centre prior than is learned."""
-    sound_prior = config.sound_prior if model.audio_encoder is not None and config.motion_prior else 0.0
-    other = DiffSal(replace(
-        model.config, sharpness=config.sharpness, motion_prior=config.motion_prior, sound_prior=sound_prior))
-    other.load_state_dict(model.state_dict())
-    prior = other.unet.fusion.prior
-    if prior is not None and config.centre_weight:
-        with torch.no_grad():
-            prior += config.centre_weight / config.sharpness * samples.centre(*prior.shape[-2:])
-    return other
+def finish_of(model: ModelConfig, config: TrainConfig, samples: GazeSamples) -> Finish:
+    """What is done to the maps of the trained network: exponent, what moves, what sounds, where people look anyway."""
+    sound_gain = config.sound_prior if model.audio_encoder is not None and config.motion_prior else 0.0
+    finish = Finish(config.sharpness, config.motion_prior, sound_gain)
+    if not config.centre_weight:
+        return finish
+    centre = samples.centre(model.height // 32, model.width // 32)[0, 0].tolist()
+    return replace(finish, centre_gain=config.centre_weight / config.sharpness, centre=centre)
 
 
 def phases_of(

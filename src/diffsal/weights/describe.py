@@ -21,6 +21,7 @@ from diffsal.networks.diffsal import DiffSal
 from diffsal.weights.files import (
     CONFIG_KEY,
     ENCODER_KEY,
+    FINISH_KEY,
     KIND_KEY,
     PREPROCESSING_KEY,
     STATISTICS,
@@ -96,7 +97,7 @@ def describe(name: str | Path = "compact") -> Information:
     else:
         config = config_of(metadata, path)
         parts, preprocessing = count_parts(config), config.preprocessing
-    apart = (CONFIG_KEY, UNUSED_KEY, PREPROCESSING_KEY)
+    apart = (CONFIG_KEY, FINISH_KEY, UNUSED_KEY, PREPROCESSING_KEY)
     told = {k.removeprefix("diffsal."): v for k, v in metadata.items() if k not in apart}
     scores = json.loads(told.pop("scores", "{}"))
     if entry is not None:

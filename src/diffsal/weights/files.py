@@ -18,12 +18,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from diffsal.config import ModelConfig
+from diffsal.config import Finish, ModelConfig
 from diffsal.errors import InputError
 from diffsal.files import whole_file
 from diffsal.networks.diffsal import DiffSal
 
 CONFIG_KEY = "diffsal.config"
+FINISH_KEY = "diffsal.finish"
+# What files before the finish had a key of its own hold in the configuration, and its names now
+OLD_FINISH = {"sharpness": "exponent", "motion_prior": "motion_gain", "sound_prior": "sound_gain"}
 KIND_KEY = "diffsal.kind"  # "encoder" where a file holds a pretrained encoder and no whole network
 ENCODER_KEY = "diffsal.encoder"  # the name of that encoder, as in ModelConfig
 PREPROCESSING_KEY = "diffsal.preprocessing"  # of an encoder alone; a network's stands in its configuration
@@ -87,7 +90,7 @@ def load(name: str | Path = "compact", device: str = "cpu") -> DiffSal:
     """
     path = find(name)
     metadata = read_metadata(path)
-    model = DiffSal(config_of(metadata, path))
+    model = DiffSal(config_of(metadata, path), finish_of(metadata, path))
     load_strictly(model, read_tensors(path), path)
     return model.to(device).eval()
 
@@ -121,9 +124,24 @@ def config_of(metadata: dict[str, str], path: Path) -> ModelConfig:
     if CONFIG_KEY not in metadata:
         raise InputError(f"{path}: holds no diffsal configuration; `diffsal convert` makes a file that does")
     try:
-        return ModelConfig.from_dict(json.loads(metadata[CONFIG_KEY]))
-    except (ValueError, TypeError) as error:
+        values = json.loads(metadata[CONFIG_KEY])
+        return ModelConfig.from_dict({k: v for k, v in values.items() if k not in OLD_FINISH})
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: its configuration cannot be used: {error}") from None
+
+
+def finish_of(metadata: dict[str, str], path: Path) -> Finish:
+    """What is done to the maps of a file's network.
+
+    Older files hold it in their configuration, and their added centre in the network's learned prior, where it stays.
+    """
+    try:
+        if FINISH_KEY in metadata:
+            return Finish.from_dict(json.loads(metadata[FINISH_KEY]))
+        values = json.loads(metadata.get(CONFIG_KEY, "{}"))
+        return Finish(**{new: values[old] for old, new in OLD_FINISH.items() if old in values})
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: its finish cannot be used: {error}") from None
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], path: Path | str) -> None:
@@ -141,12 +159,12 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], path: Path | str) 
 
 
 def save(model: DiffSal, path: Path, metadata: dict[str, str] | None = None, half: bool = False) -> None:
-    """Weights, configuration and preprocessing in one file, whole or not at all; ``half``: float16.
+    """Weights, configuration, preprocessing and finish in one file, whole or not at all; ``half``: float16.
 
     What float16 cannot hold (running variances above 65,504) stays float32.
     """
-    config = {CONFIG_KEY: json.dumps(model.config.to_dict())}
-    save_tensors(model.state_dict(), path, {**config, **(metadata or {})}, half)
+    own = {CONFIG_KEY: json.dumps(model.config.to_dict()), FINISH_KEY: json.dumps(model.finish.to_dict())}
+    save_tensors(model.state_dict(), path, {**own, **(metadata or {})}, half)
 
 
 def _halved(value: Tensor) -> Tensor:

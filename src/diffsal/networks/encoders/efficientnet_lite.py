@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffsal.networks.blocks import pad_same
-from diffsal.networks.encoders.mobilenet import MobileNetV2, TemporalMix, conv_frozen_norm
+from diffsal.networks.encoders.mobilenet import MobileNetV2, conv_frozen_norm
+from diffsal.networks.encoders.temporal_mix import TemporalMix
 
 # expansion, kernel, channels, blocks, stride of the first (EfficientNet, table 1)
 BLOCKS = (
@@ -60,7 +61,7 @@ class Stem(ConvNorm):
 
 
 class EfficientNetLite0(MobileNetV2):
-    """(b, 3, t, h, w) → scales at strides 4 (motion), 8, 16, 32, one slot each, fine to coarse."""
+    """(b, 3, t, h, w) → scales at strides 8, 16, 32, one slot each, fine to coarse."""
 
     taps = TAPS
 
@@ -76,7 +77,7 @@ class EfficientNetLite0(MobileNetV2):
         self.features = nn.Sequential(*layers)
         self.mixes = nn.ModuleList(
             TemporalMix(c, w, self.slots_in, self.mixes[0].target)
-            for c, w in zip(TAP_CHANNELS, self.channels[1:], strict=True)
+            for c, w in zip(TAP_CHANNELS, self.channels, strict=True)
         )
 
 

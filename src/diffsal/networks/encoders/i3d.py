@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffsal.networks.blocks import ScalelessBatchNorm, pad_same
+from diffsal.networks.encoders.base import VideoEncoder
 from diffsal.networks.encoders.inception import MIXED, STEM_WIDTHS, Mixed
 
 TAPS = ("Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c")  # the ends of strides 4, 8, 16 and 32
@@ -30,7 +31,7 @@ JAX_LEAVES = {
 }
 
 
-class I3D(nn.Module):
+class I3D(VideoEncoder):
     """(b, 3, t, h, w) → four scales at strides 4, 8, 16, 32, fine to coarse; 16 frames leave 8, 8, 4, 2 slots.
 
     ``num_classes`` adds the Kinetics classifier (400), which DiffSal does not use.

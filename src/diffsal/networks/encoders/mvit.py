@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffsal.networks.blocks import Mlp
+from diffsal.networks.encoders.base import VideoEncoder
 
 HEAD_WIDTH = 96
 HEADS = (1, 2, 2, *[4] * 11, 8, 8)  # of the 16 blocks
@@ -27,7 +28,7 @@ EVEN_WIDTH = 16  # Q, K and V are filled up to a multiple: matrix products are f
 Grid = tuple[int, int, int]  # slots, rows, columns
 
 
-class MViT(nn.Module):
+class MViT(VideoEncoder):
     """(b, 3, t, h, w) → four scales (b, 96·2ⁱ, t/2, h/2ⁱ⁺², w/2ⁱ⁺²), fine to coarse; h and w multiples of 32.
 
     ``num_frames`` says only how many ``slots`` to expect. Relative position tables have the rows of

@@ -7,13 +7,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffsal.networks.encoders.base import VideoEncoder
+
 STEM_WIDTH = 64
 EXPANSION = 4
 DEPTHS = (3, 4, 6, 3)  # bottlenecks in layer1 to layer4
 WIDTHS = (64, 128, 256, 512)
 
 
-class ResNet3D(nn.Module):
+class ResNet3D(VideoEncoder):
     """(b, 3, t, h, w) → four scales at strides 4, 8, 16, 32, fine to coarse; 16 frames leave 8, 4, 2, 1 slots.
 
     Time is halved by the stem's pool and by each layer but the first. ``drop_path``: stochastic depth over the

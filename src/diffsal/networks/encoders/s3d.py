@@ -6,13 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffsal.networks.encoders.base import VideoEncoder
 from diffsal.networks.encoders.inception import MIXED, STEM_WIDTHS, Mixed
 
 TAPS = (3, 6, 12, 15)  # of ``features``: the ends of strides 4, 8, 16 and 32
 NORM_EPS, NORM_MOMENTUM = 1e-3, 1e-3
 
 
-class S3D(nn.Module):
+class S3D(VideoEncoder):
     """(b, 3, t, h, w) → four scales at strides 4, 8, 16, 32, fine to coarse; 16 frames leave 8, 8, 4, 2 slots.
 
     Parameter names are those of torchvision's ``s3d``, whose ``classifier`` has no use here.

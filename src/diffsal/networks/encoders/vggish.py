@@ -7,6 +7,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffsal.networks.encoders.base import AudioEncoder
+
 CHANNELS = 512
 _PLAN = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool")  # 3x3 convolutions and 2x2 max pools
 
@@ -71,7 +73,7 @@ class AudioTransformer(nn.Module):
         return rearrange(self.norm(tokens), "b (n h w) c -> b c n h w", n=n, h=h, w=w)
 
 
-class VGGish(nn.Module):
+class VGGish(AudioEncoder):
     """The paper's audio encoder: frozen VGGish convolutions per slot, then a learned transformer over all of them.
 
     Names against the released checkpoint's: ``features`` is ``audio_net.features``, ``transformer`` is

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffsal.networks.blocks import ScalelessBatchNorm, pad_same
+from diffsal.networks.encoders.base import AudioEncoder
 
 EMBEDDING_WIDTH = 1024
 NORM_EPS = 1e-4
@@ -29,7 +30,7 @@ class ConvNorm(nn.Module):
         return F.relu(self.norm(self.conv(x)))
 
 
-class YAMNet(nn.Module):
+class YAMNet(AudioEncoder):
     """One 1,024-wide embedding per log-mel patch of 0.96 s: an audio encoder for DiffSal.
 
     ``num_classes`` adds the AudioSet classifier (521 classes), which DiffSal does not use.
