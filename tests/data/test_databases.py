@@ -167,7 +167,9 @@ def test_matlab_files_that_are_broken_new_or_something_else(tmp_path):
         path.write_bytes(data)
         with pytest.raises(InputError, match=rf"fixMap_00001\.mat.*{message}"):
             read_fixations(path)
-    for variables, message in (({"other": np.eye(2)}, "no variable I or eyeMap"), ({"I": "text"}, "expected a matrix")):
+    words = np.array([["a", "b"], ["c", "d"]], object)
+    for variables, message in (({"other": np.eye(2)}, "no variable I or eyeMap"), ({"I": "text"}, "rows by columns"),
+                               ({"I": words}, "expected a matrix of numbers")):
         savemat(path, variables)
         with pytest.raises(InputError, match=message):
             read_fixations(path)

@@ -86,7 +86,13 @@ class Clip:
         if opened.path is None:
             return []
         times = frame_seconds(opened.path, opened.origin_seconds)
-        return times if times or frames_in_header(opened.path) else [frame.seconds for frame in self]
+        return times if times or self._counted else [frame.seconds for frame in self]
+
+    @cached_property
+    def _counted(self) -> int:
+        """How many frames the header of a video file says there are, and its packets bear out."""
+        path = self._opened.path
+        return 0 if path is None else frames_in_header(path)
 
     @cached_property
     def _first_seconds(self) -> float:
@@ -96,7 +102,9 @@ class Clip:
     @cached_property
     def num_frames(self) -> int:
         """How many frames there are: of the folder, by the packets, by the container's header, or decoded."""
-        return len(self._times) or self._opened.num_frames or 0
+        if self._opened.path is None:
+            return self._opened.num_frames or 0
+        return len(self._times) or self._counted
 
     @property
     def frame_rate(self) -> float:

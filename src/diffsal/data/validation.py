@@ -170,7 +170,8 @@ def _check_frames(clip: Clip, row: Row, full: bool) -> None:
             row.problems.append(str(error))
     if source.path and source.duration_seconds and clip.num_frames > 1:
         end = clip.seconds(clip.num_frames - 1) + 1 / clip.frame_rate
-        if end < source.duration_seconds - SOUND_TOLERANCE_SECONDS and not source.has_sound:
+        least = source.duration_seconds - SOUND_TOLERANCE_SECONDS
+        if end < least and not (source.has_sound and sound_end(source.path, source.origin_seconds) >= least):
             row.problems.append(f"{clip.video}: ends at {end:.2f} s of {source.duration_seconds:.2f} s, cut short; "
                                 "fetch it again")
 

@@ -74,10 +74,13 @@ def frame_seconds(path: str, origin_seconds: float) -> list[float]:
 
 
 def frames_in_header(path: str) -> int:
-    """How many frames a file says it holds; 0 where its format has no word for it."""
+    """How many frames a file says it holds, and no more than it has packets; 0 where its format has no word for it."""
     with open_media(path, path) as container:
         stream = picture_stream(container)
-        return stream.frames if stream is not None else 0
+        if stream is None or not stream.frames:
+            return 0
+        packets = (p for p in Decoding(container, stream, 0.0).packets() if p.size and not p.is_discard)
+        return min(stream.frames, sum(1 for _ in packets))
 
 
 class Decoding:

@@ -67,9 +67,9 @@ def state_of(checkpoint: Any, path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: holds {type(checkpoint).__name__}, expected a state dict, alone or as 'state_dict'")
     for key, value in checkpoint.items():
         if not isinstance(value, Tensor):
-            raise InputError(f"{path}: {str(key)[:80]!r} is {type(value).__name__}, expected a state dict of tensors")
+            raise InputError(f"{path}: {str(key)[:80]} is {type(value).__name__}, expected a state dict of tensors")
         if not isinstance(key, str):
-            raise InputError(f"{path}: {str(key)[:80]!r} is no name, expected a state dict of tensors")
+            raise InputError(f"{path}: {str(key)[:80]} is no name, expected a state dict of tensors")
     return dict(checkpoint)
 
 
