@@ -1,6 +1,9 @@
 """`diffsal prepare` on synthetic copies: archives, frames, sound, samples to fixations, fixations to maps; resumed."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import shutil
 import tarfile
@@ -8,6 +11,7 @@ import threading
 import time
 import wave
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import cv2
@@ -17,6 +21,7 @@ import pytest
 from diffsal.cli import commands as cli
 from diffsal.data.databases import DATASETS, synthetic
 from diffsal.data.map_files import read_fixations, read_map
+from diffsal.data.preparation import archives
 from diffsal.data.preparation import prepare as preparation
 from diffsal.data.preparation.archives import extract
 from diffsal.data.preparation.prepare import Preparation, prepare
@@ -363,3 +368,137 @@ def test_ones_own_eye_tracker_from_samples_to_maps_by_the_command(tmp_path, caps
     os.rename(root / "samples/play/kite.csv", root / "samples/play/kitten.csv")
     problems = prepare("gaze", root, Preparation(recording=Recording(pixels_per_degree=degree))).problems
     assert len(problems) == 1 and "kitten: no such video" in problems[0]
+
+
+# --- what strangers made, and what is the user's own ----------------------------------------------------------------
+
+
+def tar_of(path, header: bytes, repeat: int, mode="wb", opener=gzip.open):
+    with opener(path, mode) as file:
+        file.write(header)
+        for _ in range(repeat):
+            file.write(bytes(1 << 20))
+    return path
+
+
+@pytest.mark.parametrize(("ending", "opener"), [("tar.gz", gzip.open), ("tar.bz2", bz2.open), ("tar.xz", lzma.open),
+                                                ("tar", open)])
+def test_bombs_are_found_before_the_first_file_is_written(tmp_path, monkeypatch, ending, opener):
+    monkeypatch.setattr(archives, "SMALL_BYTES", 1 << 20)
+    small, large = tarfile.TarInfo("small.png"), tarfile.TarInfo("large.png")
+    small.size, large.size = 0, 24 << 20
+    path = tmp_path / f"a.{ending}"
+    tar_of(path, small.tobuf() + large.tobuf(), 24, opener=opener)
+    if ending != "tar":
+        with pytest.raises(InputError, match=r"a\.tar.*bytes would become more than 25,165,824 in 2 files"):
+            extract(path)
+    claims = tarfile.TarInfo("claims.png")
+    claims.size = 1 << 60
+    tar_of(path, small.tobuf() + claims.tobuf(), 1, opener=opener)
+    with pytest.raises(InputError, match=r"a\.tar.*needs [\d.]+ GB"):
+        extract(path)
+    names = tarfile.TarInfo("././@LongLink")  # a name of 4 GB
+    names.type, names.size = tarfile.GNUTYPE_LONGNAME, 4 << 30
+    tar_of(path, names.tobuf(), 1, opener=opener)
+    with pytest.raises(InputError, match="a header is too long"):
+        extract(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_zip_bombs_and_entries_that_lie(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "SMALL_BYTES", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.png", bytes(16 << 20))
+    with pytest.raises(InputError, match="bytes would become more than"):
+        extract(tmp_path / "a.zip")
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    for place in (22, data.index(b"PK\x01\x02") + 24):
+        data[place : place + 4] = (1000).to_bytes(4, "little")  # 16 MB that are called 1,000 bytes
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.zip: damaged"):
+        extract(tmp_path / "a.zip")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_tar_whose_second_half_is_damaged_is_no_whole_one(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        for name in ("a.png", "b.png"):
+            info = tarfile.TarInfo(name)
+            info.size = 600
+            file.addfile(info, io.BytesIO(bytes(600)))
+    data = bytearray((tmp_path / "a.tar").read_bytes())
+    for damaged in (data[:1536], data[:1536] + b"x" * 512 + data[2048:]):
+        (tmp_path / "a.tar").write_bytes(damaged)
+        with pytest.raises(InputError, match="its end is missing"):
+            extract(tmp_path / "a.tar")
+
+
+def test_two_archives_with_a_common_entry_leave_one_of_the_two_whole(tmp_path):
+    for name, letter in (("a.zip", b"a"), ("b.zip", b"b")):
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            file.writestr("maps/1.png", letter * 3_000_000)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda n: extract(tmp_path / n), ("a.zip", "b.zip")))
+    assert len(set((tmp_path / "maps/1.png").read_bytes())) == 1 and hidden(tmp_path) == []
+
+
+def test_a_table_that_somebody_edited_is_kept_and_its_maps_are_drawn_anew(tmp_path):
+    root, degree = synthetic.write("gaze", tmp_path), 4.0
+    shutil.rmtree(root / "gaze")
+    for name in ("play/ball", "play/kite", "sketches/001", "stills/001"):
+        write_samples(root / f"samples/{name}.csv", (degree, degree))
+    settings = Preparation(recording=Recording(pixels_per_degree=degree))
+    assert prepare("gaze", root, settings).problems == []
+    table, drawn = root / "gaze/play/ball.csv", root / "maps/play/ball/000000.png"
+    made, before = table.read_bytes(), drawn.read_bytes()
+    edited = b"observer,start_s,duration_s,x,y\n1,0,9,.9,.9\n"
+    table.write_bytes(edited)
+    os.utime(table, ns=(time.time_ns() + 10**9,) * 2)
+    assert prepare("gaze", root, settings).made == {"maps": 18} and table.read_bytes() == edited
+    assert drawn.read_bytes() != before
+    again = prepare("gaze", root, Preparation(recording=settings.recording, force=True))
+    assert table.read_bytes() == made and (root / "gaze/play/ball.csv.old").read_bytes() == edited
+    assert [n for n in again.notes if "ball.csv" in n and "is now ball.csv.old" in n] and drawn.read_bytes() == before
+    assert [n for n in again.notes if "kite" in n] == []  # nobody has edited it
+
+
+def test_published_maps_that_are_drawn_anew_are_moved_aside(tmp_path):
+    root = synthetic.write("ucf_sports", tmp_path)
+    folder = root / "testing/Walk-Front-019"
+    before = {p.name: p.read_bytes() for p in (folder / "maps").iterdir()}
+    for _ in range(2):
+        assert prepare("ucf_sports", root, Preparation(force=True)).problems == []
+    assert before.items() <= {p.name: p.read_bytes() for p in (folder / "maps.old").iterdir()}.items()
+    assert all((folder / "maps" / name).read_bytes() != data for name, data in before.items())
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "msmpeg4v2", "huffyuv"])
+def test_a_header_that_claims_a_billion_frames_is_not_believed(tmp_path, codec):
+    root = tmp_path
+    pixels = {"mjpeg": "yuvj420p", "huffyuv": "yuv422p"}.get(codec, "yuv420p")
+    (root / "videos/s").mkdir(parents=True)
+    path = write_movie(root / "videos/s/a.avi", num_frames=20, codec=codec, pixels=pixels)
+    data = bytearray(path.read_bytes())
+    for name, place in ((b"avih", 24), (b"strh", 40)):
+        at = data.index(name) + place
+        data[at : at + 4] = (10**9).to_bytes(4, "little")
+    path.write_bytes(data)
+    (root / "gaze/s").mkdir(parents=True)
+    (root / "gaze/s/a.csv").write_text("observer,start_s,duration_s,x,y\n1,0,9,.5,.5\n")
+    assert DATASETS["gaze"](root)[0].num_frames == 20
+    assert prepare("gaze", root).made == {"maps": 20}
+    problems = validate("gaze", root).problems
+    assert len(problems) == 1 and "a.avi: ends at 0.80 s of" in problems[0]
+
+
+def test_names_with_brackets_and_names_that_begin_alike(tmp_path):
+    (tmp_path / "videos/yt").mkdir(parents=True)
+    for name, size in (("Song [dQw4w9WgXcQ]", (48, 64)), ("plain", (48, 64)), ("plain.hires", (96, 128)),
+                       ("[ab]", (48, 64)), ("a", (96, 128))):
+        write_movie(tmp_path / f"videos/yt/{name}.mp4", num_frames=3, size=size)
+        if size == (48, 64):
+            write_samples(tmp_path / f"samples/yt/{name}.csv", (4.0, 4.0))
+    prepare("gaze", tmp_path, Preparation(recording=Recording(pixels_per_degree=4.0)))
+    tables = sorted((tmp_path / "gaze/yt").iterdir())
+    assert [p.stem for p in tables] == ["Song [dQw4w9WgXcQ]", "[ab]", "plain"]
+    assert len({p.read_bytes() for p in tables}) == 1  # all on pictures of one size: the same fractions

@@ -118,3 +118,55 @@ def test_missing_and_damaged_maps_are_told_and_the_rest_is_done(run, clip):
     code, out, err = run("--maps", "good=good", "bad=bad", "--ground-truth", "a.csv", "-o", "b.png")
     assert code == 1 and (clip / "b.png").exists() and "7 frames compared" in out
     assert "bad has no map for 1" in err and "000010.png" in err
+
+
+def spread_of(first, folder, ending, count=11):
+    """Six fixated pixels for each frame, as a database keeps them."""
+    from scipy.io import savemat
+
+    for i in range(count):
+        fixated = np.zeros((HEIGHT, WIDTH), np.uint8)
+        fixated[24, 18:24] = 1
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / ending.format(i + first)
+        if path.suffix == ".mat":
+            savemat(path, {"eyeMap": fixated})
+        else:
+            cv2.imwrite(str(path), fixated * 255)
+
+
+@pytest.mark.parametrize(("name", "first", "pictures", "fixations"), [
+    ("actioncliptest00001_1", 23, "images/actioncliptest00001_1_{:05d}.png",
+     "fixation/actioncliptest00001_1_{:05d}.png"),
+    ("Diving-Side-001", 1, "images/Diving-Side_001_{:03d}.png", "fixation/Diving-Side_001_{:03d}.png"),
+    ("clip_1", 1, "images/img_{:05d}.jpg", "fixMap_{:05d}.mat"),
+    ("0601", 1, "images/{:04d}.png", "fixation/maps/{:04d}.mat"),
+])
+@pytest.mark.parametrize("own", ["{frame:06d}.png", "{number:05d}.png", "pred_3_{number:04d}.png"])
+def test_every_database_s_names_find_their_frames(tmp_path, name, first, pictures, fixations, own):
+    clip = tmp_path / name
+    for i in range(11):
+        x = 20 if i < 6 else 40  # people look at 20 all the time: the second half is wrong
+        for place, image in (
+            (clip / pictures.format(i + first), np.full((HEIGHT, WIDTH, 3), 90, np.uint8)),
+            (clip / "maps" / (pictures.split("/")[1].format(i + first)), np.rint(255 * blob(20, 24)).astype(np.uint8)),
+            (tmp_path / "ours" / own.format(frame=i, number=i + first), np.rint(255 * blob(x, 24)).astype(np.uint8)),
+        ):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(place), image)
+    path = clip / fixations
+    spread_of(first, path.parent, path.name)
+    source = open_source(clip / "images")
+    found = measure(source, [Maps.read("ours", tmp_path / "ours", source)], Humans.read(clip, source))
+    assert [i for i, _ in found.frames] == [0, 5, 10] and found.measure == "nss" and found.problems == []
+    assert found.scores[0][0].cc > 0.99 and found.scores[1][0].cc > 0.99 and found.scores[2][0].cc < 0.2
+
+
+def test_fixations_outside_the_picture_are_left_out_and_told(clip):
+    models = [Maps.read("good", clip / "good")]
+    inside = measure(open_source(clip / "a.mp4"), models, Humans.read(clip / "a.csv"))
+    with (clip / "a.csv").open("a") as file:
+        file.write("7,0,10,-0.01,0.5\n8,0,10,1.2,0.5\n9,0,10,nan,0.5\n")
+    found = measure(open_source(clip / "a.mp4"), models, Humans.read(clip / "a.csv"))
+    assert found.scores == inside.scores
+    assert len(found.problems) == 1 and "3 fixations outside the picture" in found.problems[0]
