@@ -16,9 +16,9 @@ import numpy as np
 
 from diffsal.errors import InputError
 from diffsal.folders import trailing_number
-from diffsal.media.container import frame_seconds, frames_in_header
 from diffsal.media.mel import SAMPLE_RATE, Sound
 from diffsal.media.pictures import read_picture
+from diffsal.media.probe import frame_seconds, frames_in_header
 from diffsal.media.source import Frame, Source, open_source
 
 

@@ -1,28 +1,33 @@
-"""PyAV's containers: opened with an error in one line, and read to the end whatever is broken in them."""
+"""PyAV's containers: opened with an error in one line, on one clock, and read to the end whatever is broken in them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import av
 
 from diffsal.errors import InputError
+from diffsal.media.pictures import MOST_PIXELS
 
-ATTACHED_PICTURE = av.stream.Disposition.attached_pic
 NETWORK_TIMEOUT_SECONDS = 30
 # Codecs whose packets are frames one to one, so that packets' times number the frames without decoding them
 SEEKABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1")
 PATIENCE = 3  # a demuxer that fails this often in a row will not recover
+BACKWARD_SECONDS = 0.1  # a stream's clock that goes back by more has started again (as ffmpeg says)
+FORWARD_SECONDS = 10.0  # likewise forward, where a format's clock may start anew at any time
 
 
 def open_media(name: str, path: str) -> Any:
-    """PyAV's container, or :class:`InputError` with the reason in one line."""
+    """PyAV's container, or :class:`InputError` with the reason in one line. Tags that are not UTF-8 are replaced."""
     try:
         if "://" in path:
-            return av.open(path, timeout=NETWORK_TIMEOUT_SECONDS)
-        return av.open(os.path.abspath(path))  # FFmpeg takes what stands before a colon in a bare name for a protocol
+            return av.open(path, timeout=NETWORK_TIMEOUT_SECONDS, metadata_errors="replace")
+        # FFmpeg takes what stands before a colon in a bare name for a protocol
+        return av.open(os.path.abspath(path), metadata_errors="replace")
     except (FileNotFoundError, av.error.HTTPNotFoundError):
         raise InputError(f"{name}: no such file or address; check the name") from None
     except av.error.InvalidDataError as error:
@@ -30,8 +35,25 @@ def open_media(name: str, path: str) -> Any:
             raise InputError(f"{name}: cut short, its index (moov) at the end is missing; fetch it again") from None
         raise InputError(f"{name}: not a video ({error.strerror}); give another file, or re-encode this one") from None
     except (av.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{name}: cannot be opened ({reason}); check it and its permissions") from None
+        raise InputError(f"{name}: cannot be opened ({reason_of(error)}); check it and its permissions") from None
+    except (ValueError, OverflowError, ZeroDivisionError, MemoryError) as error:  # PyAV's own, of odd headers
+        raise InputError(f"{name}: cannot be opened ({reason_of(error)}); re-encode it") from None
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library says, in a few words."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+
+
+@contextmanager
+def one_line(name: str) -> Iterator[None]:
+    """Whatever a library for media raises in the block becomes an :class:`InputError` that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (av.FFmpegError, ValueError, OverflowError, ZeroDivisionError, MemoryError, UnicodeError) as error:
+        raise InputError(f"{name}: cannot be read ({reason_of(error)}); re-encode it") from None
 
 
 def _lost_its_index(path: str) -> bool:
@@ -41,96 +63,133 @@ def _lost_its_index(path: str) -> bool:
         return file.read(12)[4:8] == b"ftyp"
 
 
-def picture_stream(container: Any) -> Any:
-    """The first stream of moving pictures (a cover picture of a song is none) that can be decoded, or None."""
-    streams = (s for s in container.streams.video if not s.disposition & ATTACHED_PICTURE)
-    return next((s for s in streams if s.codec_context is not None), None)
+class Clock:
+    """One clock for the streams of a container: whole from its start to its end, where the stamps start again or jump.
+
+    As ffmpeg does, time goes on one frame after the last where a stream's decoding stamps go back by more than 0.1 s,
+    or, in formats made for it (MPEG-TS and PS, Ogg), forward by more than 10 s. The streams jump one after the other;
+    those that follow take the shift of the first. :meth:`set` sees every packet of every stream, in the file's order.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self.is_ts = bool(container.format.flags & av.format.Flags.ts_discont.value)
+        self.shifts = [Fraction(0)]  # seconds to add to the stamps, by segment
+        self.segment: dict[int, int] = {}  # of each stream
+        self.last: dict[int, Fraction] = {}  # decoding time of each stream's last packet, without shift
+        self.next: dict[int, Fraction] = {}  # expected for the next, with shift
+
+    @property
+    def has_jumped(self) -> bool:
+        return len(self.shifts) > 1
+
+    def set(self, packet: av.Packet) -> None:
+        """Put the packet's stamps on this clock."""
+        base, stream, index = packet.time_base, packet.stream, packet.stream.index
+        if not base:
+            return
+        segment, raw = self.segment.get(index, 0), None if packet.dts is None else packet.dts * base
+        if raw is not None and index in self.last:
+            step = raw - self.last[index]
+            if step < -BACKWARD_SECONDS or (self.is_ts and step > FORWARD_SECONDS):
+                segment = self._next_segment(index, raw)
+        shift = self.shifts[segment]
+        if shift:
+            ticks = round(shift / base)
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+        if raw is not None:  # stamps for display alone go back and forth
+            duration = packet.duration * base if packet.duration else _usual_duration(stream)
+            self.segment[index], self.last[index], self.next[index] = segment, raw, raw + shift + duration
+
+    def _next_segment(self, index: int, raw: Fraction) -> int:
+        newest, expected = len(self.shifts) - 1, self.next[index]
+        if newest > self.segment.get(index, 0):
+            ahead = raw + self.shifts[newest] - expected
+            if -BACKWARD_SECONDS - 1 < ahead < FORWARD_SECONDS:
+                return newest
+        self.shifts.append(expected - raw)
+        return newest + 1
 
 
-def sound_stream(container: Any) -> Any:
-    """The container's first stream of sound that can be decoded, or None."""
-    return next((s for s in container.streams.audio if s.codec_context is not None), None)
-
-
-def start_seconds(*streams: Any) -> float:
-    """The earliest start of ``streams`` (any of which may be None), on the container's clock."""
-    starts = [s.start_time * s.time_base for s in streams if s is not None and s.start_time is not None]
-    return float(min(starts, default=0))
-
-
-def frame_seconds(path: str, origin_seconds: float) -> list[float]:
-    """The times of all frames of a local file, in order, without decoding; empty where its packets carry none."""
-    seconds = []
-    with open_media(path, path) as container:
-        stream = picture_stream(container)
-        if stream is None or stream.codec_context.name not in SEEKABLE_CODECS:
-            return []
-        for packet in Decoding(container, stream, origin_seconds).packets():
-            if packet.size and not packet.is_discard:
-                if packet.pts is None:
-                    return []
-                seconds.append(float(packet.pts * stream.time_base) - origin_seconds)
-    return sorted(seconds)
-
-
-def frames_in_header(path: str) -> int:
-    """How many frames a file says it holds, and no more than it has packets; 0 where its format has no word for it."""
-    with open_media(path, path) as container:
-        stream = picture_stream(container)
-        if stream is None or not stream.frames:
-            return 0
-        packets = (p for p in Decoding(container, stream, 0.0).packets() if p.size and not p.is_discard)
-        return min(stream.frames, sum(1 for _ in packets))
+def _usual_duration(stream: Any) -> Fraction:
+    rate = stream.average_rate if stream.type == "video" else None
+    return 1 / rate if rate else Fraction(0)
 
 
 class Decoding:
-    """Decodes one stream of a container to its end whatever is broken in it, and remembers where that was."""
+    """Decodes one stream of a container to its end whatever is broken in it, and remembers what was lost.
 
-    def __init__(self, container: Any, stream: Any, origin_seconds: float) -> None:
+    ``beside`` are the other streams that the clock of the container depends on.
+    """
+
+    def __init__(self, container: Any, stream: Any, origin_seconds: float, beside: tuple = ()) -> None:
         self.container, self.stream, self.origin_seconds = container, stream, origin_seconds
+        self.streams = [stream, *(s for s in beside if s is not None and s is not stream)]
+        self.clock = Clock(container)
         self.places: list[float | None] = []  # seconds where something was broken, None where nobody knows
         self.reason = "damaged data"
+        self.num_packets = self.num_frames = 0  # of the stream: sent to the decoder to be shown, come out of it
+        self.num_stored = 0  # its packets, those included that say "as before" or are not to be shown
+        self.beside_end = 0.0  # seconds: when the other streams end
+        self.last_position = 0  # bytes: where the last packet of any stream ends in the file
+        if stream.type == "video":
+            stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MOST_PIXELS)}
 
     def packets(self) -> Iterator[av.Packet]:
-        """The stream's packets, an empty one at the end."""
+        """The stream's packets, on the clock, an empty one at the end."""
         failures = 0
-        packets = self.container.demux(self.stream)
+        packets = self.container.demux(self.streams)
         while failures < PATIENCE:
             try:
                 packet = next(packets)
             except (StopIteration, av.error.EOFError):
                 return
-            except av.FFmpegError as error:
+            except (av.FFmpegError, ValueError, OverflowError) as error:
                 self._add(None, error)
                 failures += 1
-                packets = self.container.demux(self.stream)
+                packets = self.container.demux(self.streams)
                 continue
             failures = 0
-            yield packet
+            is_end = not packet.size and packet.dts is None
+            if not is_end:
+                self.clock.set(packet)
+                if packet.pos is not None and packet.pos >= 0:
+                    self.last_position = max(self.last_position, packet.pos + packet.size)
+            if packet.stream.index == self.stream.index:
+                self.num_stored += not is_end
+                yield packet
+            elif packet.pts is not None:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.origin_seconds
+                self.beside_end = max(self.beside_end, end)
 
     def frames(self) -> Iterator[Any]:
         """The frames that can be decoded, in the order of their display."""
         for packet in self.packets():
-            stamp = packet.dts
+            is_end = not packet.size and packet.dts is None
+            if not packet.size and not is_end:
+                continue  # AVI's sign for "as before"; to a decoder it would mean the end
+            stamp = packet.dts if packet.dts is not None else packet.pts
             if packet.is_corrupt:
                 self._add(stamp, None)
+            self.num_packets += bool(packet.size and not packet.is_discard)
             try:
                 frames = packet.decode()
             except av.error.EOFError:
                 return
-            except av.FFmpegError as error:
+            except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
                 self._add(stamp, error)
                 continue
             for frame in frames:
                 if frame.is_corrupt:
                     self._add(frame.pts, None)
+                self.num_frames += 1
                 yield frame
 
     def _add(self, stamp: int | None, error: Exception | None) -> None:
         at = None if stamp is None else float(stamp * self.stream.time_base) - self.origin_seconds
         self.places.append(at)
         if error is not None:
-            self.reason = getattr(error, "strerror", None) or str(error)
+            self.reason = reason_of(error)
 
     def damage(self) -> str | None:
         """What was broken so far and where, in words; None if nothing was."""
@@ -142,3 +201,41 @@ class Decoding:
             where = f"from {known[0]:.2f} s to {known[-1]:.2f} s"
         times = f", {len(self.places)} times" if len(self.places) > 1 else ""
         return f"damaged {where}{times} ({self.reason})"
+
+
+class FrameTimes:
+    """The display time of each decoded frame, in ticks of its time base, as ffprobe's best effort has it.
+
+    The stamp for display where it is to be trusted, else the one for decoding, else one frame after the last.
+    """
+
+    def __init__(self, usual_seconds: float, has_display_stamps: bool = True) -> None:
+        self.usual_seconds, self.has_display_stamps = usual_seconds, has_display_stamps
+        self.faulty_pts = self.faulty_dts = 0
+        self.last_pts: int | None = None
+        self.last_dts: int | None = None
+        self.last: float | None = None
+
+    def seconds(self, frame: Any) -> tuple[float | None, float]:
+        """(time in seconds on the container's clock, duration in seconds); None where nothing tells the first."""
+        pts = frame.pts if self.has_display_stamps else None  # in AVI they are made up
+        ticks, base = self._best_effort(pts, frame.dts), frame.time_base
+        own = None if ticks is None or not base else float(ticks * base)
+        duration = float(frame.duration * base) if getattr(frame, "duration", 0) and base else 0.0
+        if own is None and self.last is not None:
+            own = self.last + (duration or self.usual_seconds)
+        self.last = own
+        return own, duration
+
+    def _best_effort(self, pts: int | None, dts: int | None) -> int | None:
+        if dts is not None:
+            self.faulty_dts += self.last_dts is not None and dts <= self.last_dts
+            self.last_dts = dts
+        elif pts is not None:
+            self.last_dts = pts
+        if pts is not None:
+            self.faulty_pts += self.last_pts is not None and pts <= self.last_pts
+            self.last_pts = pts
+        elif dts is not None:
+            self.last_pts = dts
+        return pts if pts is not None and (self.faulty_pts <= self.faulty_dts or dts is None) else dts

@@ -7,6 +7,7 @@ applied), at the size in which they are coded, one at a time: memory does not gr
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from bisect import bisect_left
@@ -22,23 +23,29 @@ import cv2
 import numpy as np
 
 from diffsal.errors import InputError
-from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media, picture_stream, sound_stream, start_seconds
+from diffsal.media.container import SEEKABLE_CODECS, Decoding, FrameTimes, one_line, open_media
+from diffsal.media.losses import Losses
 from diffsal.media.mel import SAMPLE_RATE, Sound
-from diffsal.media.pictures import PICTURE_SUFFIXES, read_header, read_picture
-from diffsal.media.soundtrack import read_sound, sound_end
+from diffsal.media.orientation import display_matrix, is_across, upright
+from diffsal.media.pictures import ANIMATED, PICTURE_SUFFIXES, check_size, read_animation, read_header, read_picture
+from diffsal.media.probe import (
+    FEWEST_BYTES,
+    frame_seconds,
+    picture_stream,
+    plausible_frames,
+    sound_stream,
+    start_seconds,
+    stated_end,
+)
+from diffsal.media.soundtrack import read_sound
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp",
-    ".gif", ".y4m",
+    ".gif", ".y4m", ".apng", ".asf", ".divx", ".f4v", ".m2ts", ".m2v", ".mxf", ".nut", ".ogg", ".3g2", ".vob",
 )
 FOLDER_FRAME_RATE = 25.0  # of a folder of numbered pictures, which carries no times
-MISSING_END_SECONDS = 0.5  # a video that ends this much before its container says is reported as cut short
 SHORTEST_FRAME_SECONDS = 1e-3
-LOSING_CONTAINERS = ("matroska,webm",)  # whose reader passes over damage without a word
-HOLE_SECONDS = 0.25
-MOST_HOLES = 3
-UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
-HD_LINES = 720  # from here on, players take unspecified colours for BT.709
+HIGHEST_FRAME_RATE = 1000.0  # a header that says more says nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +80,8 @@ class Source:
     sample_aspect_ratio: Fraction = Fraction(1)
     has_sound: bool = False
     sound_path: str | None = None  # a file of its own for the sound, which starts with the picture
+    is_animation: bool = False  # of WebP or AVIF
+    end_seconds: float | None = None  # when the last frame that was read ends; a picture may be held for long
 
     @property
     def is_picture(self) -> bool:
@@ -109,15 +118,19 @@ class Source:
 
     def _from(self, start: float | None, before: int) -> Iterator[Frame]:
         """:meth:`frames` without its checks; pictures become arrays only when they are wanted."""
-        raw = self._pictures() if self.pictures else self._shots() if self.camera is not None else self._decoded(
-            start, before)
+        if self.pictures:
+            raw = self._pictures()
+        elif self.camera is not None:
+            raw = self._shots()
+        else:
+            raw = self._animated() if self.is_animation else self._decoded(start, before)
         waiting: deque = deque(maxlen=before)
         for index, seconds, picture in raw:
             if start is not None and seconds < start:
                 waiting.append((index, seconds, picture))
                 continue
             for item in (*waiting, (index, seconds, picture)):
-                yield Frame(*item[:2], _upright(item[2]) if isinstance(item[2], av.VideoFrame) else item[2])
+                yield Frame(*item[:2], upright(item[2]) if isinstance(item[2], av.VideoFrame) else item[2])
             waiting.clear()
 
     def _pictures(self) -> Iterator[tuple[int, float, np.ndarray]]:
@@ -142,38 +155,59 @@ class Source:
         finally:
             camera.release()
 
+    def _animated(self) -> Iterator[tuple[int, float, np.ndarray]]:
+        assert self.path is not None
+        index = 0
+        try:
+            for index, (seconds, duration, image) in enumerate(read_animation(Path(self.path))):
+                self.end_seconds = seconds + duration
+                yield index, seconds, image
+        except InputError as error:
+            if self.end_seconds is None:
+                raise
+            self._note(f"{error} ({index + 1} of {self.num_frames} frames are done)".removeprefix(f"{self.name}: "))
+
     def _decoded(self, start: float | None, before: int) -> Iterator[tuple[int, float, av.VideoFrame]]:
-        with open_media(self.name, self.path) as container:
-            stream = picture_stream(container)
+        assert self.path is not None
+        with open_media(self.name, self.path) as container, one_line(self.name):
+            stream, sound = picture_stream(container), sound_stream(container)
             stream.thread_type = "AUTO"
             index, first_pts = self._jump(container, stream, start, before)
-            seconds, holes = None, Holes(1 / self.frame_rate)
-            decoding = Decoding(container, stream, self.origin_seconds)
+            seconds: float | None = None
+            losses = Losses(self.path, container, stream, 1 / self.frame_rate, self.duration_seconds)
+            times = FrameTimes(1 / self.frame_rate, container.format.name != "avi")
+            decoding = Decoding(container, stream, self.origin_seconds, (sound,))
             for decoded in decoding.frames():
+                own, duration = times.seconds(decoded)
                 if first_pts is not None and decoded.pts is not None and decoded.pts < first_pts:
                     continue
-                own = None if decoded.time is None else decoded.time - self.origin_seconds
-                if own is None:
+                if own is not None:
+                    own -= self.origin_seconds
+                else:
                     own = index / self.frame_rate if seconds is None else seconds + 1 / self.frame_rate
                 # Time goes forward whatever a broken file says
                 seconds = own if seconds is None else max(own, seconds + SHORTEST_FRAME_SECONDS)
-                holes.add(seconds)
+                losses.holes.add(seconds, duration)
+                self.end_seconds = seconds + (duration or 1 / self.frame_rate)
                 yield index, seconds, decoded
                 index += 1
-            damage = decoding.damage() or (holes.found() if container.format.name in LOSING_CONTAINERS else None)
-        if damage:
-            self._note(f"{damage}; what could be decoded is done, fetch it again or re-encode it for the rest")
-        if seconds is not None:
-            self._check_end(index, seconds)
+                if index > losses.most_frames:
+                    self._note(f"gives more than {index:,} frames, more than its size can hold; it ends there")
+                    return
+            if seconds is not None:
+                for problem in losses.found(decoding, index, self.end_seconds or seconds, first_pts is not None):
+                    self._note(problem)
 
     def _jump(self, container: Any, stream: Any, start: float | None, before: int) -> tuple[int, int | None]:
         """Seek to a keyframe ahead of ``start``; the index and time stamp of the first frame wanted from there on."""
-        if start is None or stream.codec_context.name not in SEEKABLE_CODECS or "://" in self.path:
+        assert self.path is not None
+        seekable = stream.codec_context.name in SEEKABLE_CODECS and container.format.name != "avi"
+        if start is None or not seekable or "://" in self.path:
             return 0, None
         stamp = round((start + self.origin_seconds) / stream.time_base)
         with contextlib.suppress(av.FFmpegError, StopIteration), open_media(self.name, self.path) as scout:
             scouted = picture_stream(scout)
-            stamps, keys = _stamps(scout, scouted, stamp)
+            stamps, keys = _stamps(Decoding(scout, scouted, 0.0, (sound_stream(scout),)), stamp)
             first = bisect_left(stamps, stamp) - before - 1
             for key_pts, key_dts in sorted(keys, reverse=True) if first > 0 else ():
                 scout.seek(key_dts, stream=scouted)
@@ -182,16 +216,6 @@ class Source:
                     container.seek(key_dts, stream=stream)
                     return first, stamps[first]
         return 0, None
-
-    def _check_end(self, num_frames: int, last_seconds: float) -> None:
-        """Note where a file ends before its container says that it would."""
-        expected = self.duration_seconds
-        if expected is None or last_seconds + 1 / self.frame_rate > expected - MISSING_END_SECONDS:
-            return
-        if self.has_sound and sound_end(self.path, self.origin_seconds) > expected - MISSING_END_SECONDS:
-            return  # only the picture ends: the container's time was the sound's
-        self._note(f"ends at {last_seconds:.2f} s of {expected:.2f} s, the file is cut short; the {num_frames} frames "
-                   "before are done, fetch the file again for the rest")
 
 
 def open_source(source: str | Path | int) -> Source:
@@ -219,10 +243,15 @@ def open_source(source: str | Path | int) -> Source:
         return Source(name, None, pictures, width=header.width, height=header.height, num_frames=len(pictures))
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; fetch or export it again")
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        header = read_header(path)
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        return _probe(Source(name, str(path)))
+    header = read_header(path)
+    if not header.is_animated:
         return Source(name, None, [path], width=header.width, height=header.height, num_frames=1)
-    return _probe(Source(name, str(path)))
+    if header.format not in ANIMATED:
+        return _probe(Source(name, str(path)))
+    return Source(name, str(path), width=header.width, height=header.height, num_frames=header.num_frames,
+                  is_animation=True)
 
 
 def expand(source: str) -> list[str]:
@@ -277,7 +306,8 @@ def _open_camera(index: int) -> Source:
 
 def _probe(source: Source) -> Source:
     """Fill in what the container and its first frame say."""
-    with open_media(source.name, source.path) as container:
+    assert source.path is not None
+    with open_media(source.name, source.path) as container, one_line(source.name):
         stream = picture_stream(container)
         if stream is None:
             kinds = " and ".join(sorted({s.type for s in container.streams if s.codec_context})) or "nothing known"
@@ -285,57 +315,45 @@ def _probe(source: Source) -> Source:
         sound = sound_stream(container)
         source.origin_seconds = start_seconds(stream, sound)
         source.has_sound = sound is not None
-        source.frame_rate = float(stream.average_rate or stream.guessed_rate or FOLDER_FRAME_RATE)
-        source.duration_seconds = _stated_duration(container, stream, source.origin_seconds)
-        source.num_frames = stream.frames or None
-        if source.num_frames is None and source.duration_seconds is not None:
-            source.num_frames = max(1, round(source.duration_seconds * source.frame_rate))
+        rate = float(stream.average_rate or stream.guessed_rate or FOLDER_FRAME_RATE)
+        source.frame_rate = rate if 0 < rate < HIGHEST_FRAME_RATE else FOLDER_FRAME_RATE
+        source.duration_seconds = stated_end(container, stream, source.origin_seconds)
+        source.num_frames = plausible_frames(stream, source.path)
+        if source.num_frames is None:
+            source.num_frames = _count(source, stream.frames > 0)
         source.width, source.height = stream.codec_context.width, stream.codec_context.height
         source.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(1)
+        if source.width and source.height:
+            check_size(source.name, source.width, source.height)
         first = next(Decoding(container, stream, source.origin_seconds).frames(), None)
-        if first is not None and _quarter_turns(first) % 2:
-            source.width, source.height = source.height, source.width
-            source.sample_aspect_ratio = 1 / source.sample_aspect_ratio
+        if first is not None:
+            source.width, source.height = first.width, first.height
+            if is_across(display_matrix(first)):
+                source.width, source.height = first.height, first.width
+                source.sample_aspect_ratio = 1 / source.sample_aspect_ratio
     return source
 
 
-class Holes:
-    """Finds where frames are missing: a long wait in a clip whose frames otherwise come regularly.
-
-    Matroska's reader passes over damage in silence; this is how it shows. Long waits that come often, or among frames
-    that are not regular, are the clip's own.
+def _count(source: Source, is_claimed: bool) -> int | None:
+    """How many frames there are by the length that the container states, or, where it claims what cannot be, counted.
     """
-
-    def __init__(self, frame_seconds: float) -> None:
-        self.frame_seconds = frame_seconds
-        self.last: float | None = None
-        self.waits: list[tuple[float, float]] = []
-        self.regular = self.irregular = 0
-
-    def add(self, seconds: float) -> None:
-        wait = self.frame_seconds if self.last is None else seconds - self.last
-        if wait > max(HOLE_SECONDS, 5 * self.frame_seconds):
-            if len(self.waits) <= MOST_HOLES:
-                self.waits.append((self.last, seconds))
-        elif abs(wait - self.frame_seconds) < 0.5 * self.frame_seconds:
-            self.regular += 1
-        else:
-            self.irregular += 1
-        self.last = seconds
-
-    def found(self) -> str | None:
-        """The first hole in words, or None."""
-        if not 0 < len(self.waits) <= MOST_HOLES or self.irregular * 50 > self.regular:
-            return None
-        return f"damaged from {self.waits[0][0]:.2f} s to {self.waits[0][1]:.2f} s (no frame there can be found)"
+    assert source.path is not None
+    if is_claimed:
+        return len(frame_seconds(source.path, source.origin_seconds)) or None
+    if source.duration_seconds is None:
+        return None
+    expected = max(1, round(source.duration_seconds * source.frame_rate))
+    if "://" not in source.path and expected * FEWEST_BYTES > max(os.path.getsize(source.path), FEWEST_BYTES):
+        return None
+    return expected
 
 
-def _stamps(container: Any, stream: Any, until: int) -> tuple[list[int], list[tuple[int, int]]]:
+def _stamps(decoding: Decoding, until: int) -> tuple[list[int], list[tuple[int, int]]]:
     """Time stamps of all frames up to a little beyond ``until``, in order; (pts, dts) of the keyframes among them."""
     stamps, keys = [], []
-    for packet in container.demux(stream):
+    for packet in decoding.packets():
         if packet.size and not packet.is_discard:
-            if packet.pts is None or packet.dts is None:
+            if packet.pts is None or packet.dts is None or decoding.clock.has_jumped:
                 return [], []
             stamps.append(packet.pts)
             if packet.is_keyframe:
@@ -345,26 +363,3 @@ def _stamps(container: Any, stream: Any, until: int) -> tuple[list[int], list[tu
     return sorted(stamps), keys
 
 
-def _stated_duration(container: Any, stream: Any, origin_seconds: float) -> float | None:
-    """When the picture ends, on our clock, as the container says it: by stream, by tag, or for the whole."""
-    if container.format.name == "avi" and stream.frames and stream.average_rate:
-        return float(stream.frames / stream.average_rate)  # counted in the header; the duration is what is left
-    if stream.duration is not None:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin_seconds
-    tag = re.match(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
-    if tag:
-        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - origin_seconds
-    return container.duration / av.time_base if container.duration else None
-
-
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Quarter turns counter-clockwise that bring the picture upright."""
-    return round(frame.rotation / 90) % 4
-
-
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """RGB, turned as the rotation metadata says."""
-    unspecified_hd = frame.colorspace == UNSPECIFIED_COLORSPACE and frame.height >= HD_LINES
-    image = frame.to_ndarray(format="rgb24", src_colorspace="ITU709" if unspecified_hd else None)
-    turns = _quarter_turns(frame)
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 
 from diffsal.files import GrowingFile
-from diffsal.media.container import Decoding, open_media, sound_stream
+from diffsal.media.container import Decoding, open_media
 from diffsal.media.pictures import write_map, write_picture
+from diffsal.media.probe import sound_stream
 from diffsal.media.source import Source
 from diffsal.prediction.pipeline import Prediction
 

@@ -1,0 +1,117 @@
+"""What a file has lost on its way: bytes, frames that cannot be decoded, holes, an end that is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffsal.media.container import Decoding
+from diffsal.media.probe import Size, has_more, read_size
+
+STAMP_SECONDS = 1.1e-3  # time stamps of a millisecond are off by as much
+LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv")  # pass over damage without a word
+COUNTING_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "avi", "gif")  # say how many frames they hold
+HELD_CONTAINERS = ("matroska,webm",)  # say how long the whole lasts, not how long each picture is shown
+ONE_TO_ONE_CODECS = (  # a packet is a picture that is shown
+    "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "theora", "wmv1", "wmv2", "wmv3", "vc1", "msmpeg4v2",
+    "msmpeg4v3", "flv1", "h263", "png", "apng", "gif", "ffv1", "prores", "dnxhd", "av1", "libdav1d", "vp9", "rawvideo",
+)
+UNCODED_BYTES = 20  # MPEG-4's sign for "as before" is shorter
+MOST_HOLES = 3
+REGULAR_FRAMES = 20  # for each hole
+MISSING_END_SECONDS = 0.5  # a video that ends this much before its container says has lost its end
+FEWEST_FRAMES = 1000  # that a file may give, however small it is
+
+
+class Holes:
+    """Finds where frames are missing: waits in a clip whose frames otherwise come regularly.
+
+    Some readers pass over damage in silence; this is how it shows. Waits that come often, or among frames that are not
+    regular, are the clip's own, and so are those that the frame before them announces (``duration``).
+    """
+
+    def __init__(self, frame_seconds: float) -> None:
+        self.frame_seconds = frame_seconds
+        self.last: float | None = None
+        self.announced = 0.0
+        self.waits: list[tuple[float, float]] = []
+        self.regular = self.irregular = 0
+
+    def add(self, seconds: float, duration: float) -> None:
+        wait = self.frame_seconds if self.last is None else seconds - self.last
+        if abs(wait - self.frame_seconds) < max(0.1 * self.frame_seconds, STAMP_SECONDS):
+            self.regular += 1
+        elif wait > 1.5 * self.frame_seconds and self.last is not None and wait > self.announced + STAMP_SECONDS:
+            if len(self.waits) <= MOST_HOLES:
+                self.waits.append((self.last, seconds))
+        elif abs(wait - self.announced) > STAMP_SECONDS:
+            self.irregular += 1
+        self.last, self.announced = seconds, duration if duration > 1.5 * self.frame_seconds else 0.0
+
+    def found(self) -> str | None:
+        """The holes in words, or None."""
+        if not 0 < len(self.waits) <= MOST_HOLES or self.irregular * 50 > self.regular:
+            return None
+        if self.regular < REGULAR_FRAMES * len(self.waits):
+            return None
+        missing = sum(max(1, round((end - start) / self.frame_seconds) - 1) for start, end in self.waits)
+        where = f"from {self.waits[0][0]:.2f} s to {self.waits[-1][1]:.2f} s"
+        return f"damaged {where} (about {missing} frame{'s' * (missing > 1)} cannot be found there)"
+
+
+class Losses:
+    """Compares what came out of a local file (or address) with what its container announced."""
+
+    def __init__(self, path: str, container: Any, stream: Any, frame_seconds: float, stated_end: float | None) -> None:
+        self.path, self.format, self.stated_end = path, container.format.name, stated_end
+        self.codec = stream.codec_context.name
+        self.holes = Holes(frame_seconds)
+        self.size = Size(0, None) if "://" in path else read_size(path)
+        self.most_frames = max(FEWEST_FRAMES, self.size.found) if self.size.found else 2**62
+        self.num_stated = _stated_frames(container, stream)
+
+    def found(self, decoding: Decoding, num_frames: int, end_seconds: float, is_part: bool) -> list[str]:
+        """What is missing, a line each; ``is_part`` where the frames before some start were not read."""
+        lines = []
+        damage = decoding.damage()
+        undecoded = 0 if is_part else self._undecoded(decoding)
+        if undecoded:
+            many = f"{undecoded} of {decoding.num_packets} frames could not be decoded"
+            damage = f"{damage}; {many}" if damage else many
+        if not damage and self.format in LOSING_CONTAINERS:
+            damage = self.holes.found()
+        if damage:
+            lines.append(f"{damage}; what could be decoded is done, fetch it again or re-encode it for the rest")
+        end = self._missing_end(decoding, num_frames, end_seconds, is_part)
+        return [*lines, end] if end else lines
+
+    def _undecoded(self, decoding: Decoding) -> int:
+        lost = decoding.num_packets - decoding.num_frames
+        halves = decoding.num_packets > 1.8 * decoding.num_frames > 0  # fields in packets of their own
+        return lost if lost > 0 and self.codec in ONE_TO_ONE_CODECS and not halves else 0
+
+    def _missing_end(self, decoding: Decoding, num_frames: int, end_seconds: float, is_part: bool) -> str | None:
+        stated = f" of {self.stated_end:.2f} s" if self.stated_end and self.stated_end > end_seconds + 0.01 else ""
+        if self.size.is_cut_short:
+            return (f"ends at {end_seconds:.2f} s{stated}, the file is cut short; the {num_frames} frames before are "
+                    "done, fetch the file again for the rest")
+        lost = 0 if is_part or not self.num_stated else self.num_stated - decoding.num_stored
+        if lost > 0:
+            return (f"{lost} of {self.num_stated} frames cannot be found; the {num_frames} others are done, fetch the "
+                    "file again for the rest")
+        if not self.stated_end or self.stated_end - end_seconds < MISSING_END_SECONDS:
+            return None
+        if self.format in HELD_CONTAINERS and self.size.found and not has_more(self.path, decoding.last_position):
+            return None  # the last picture is held
+        if decoding.beside_end >= self.stated_end - MISSING_END_SECONDS:
+            return None  # only the picture ends: the container's time was the sound's
+        return (f"ends at {end_seconds:.2f} s{stated}, the rest cannot be found; the {num_frames} frames before are "
+                "done, fetch the file again for the rest")
+
+
+def _stated_frames(container: Any, stream: Any) -> int:
+    """How many packets the container's own index has for this stream; 0 where it has none."""
+    if container.format.name not in COUNTING_CONTAINERS:
+        return 0
+    if container.format.name.startswith("mov"):
+        return len(stream.index_entries)  # its header counts those, too, that an edit leaves out
+    return max(0, stream.frames)

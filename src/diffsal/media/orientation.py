@@ -1,0 +1,57 @@
+"""Decoded frames as upright RGB: display matrices in all eight orientations, colour matrices, transparency."""
+
+from __future__ import annotations
+
+import struct
+import sys
+
+import av
+import numpy as np
+
+from diffsal.media.pictures import over_ground
+
+UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
+HD_LINES = 720  # from here on, players take unspecified colours for BT.709
+
+Matrix = tuple[int, ...]  # a, b, u, c, d, v, x, y, w
+
+
+def turned(image: np.ndarray, matrix: Matrix | None) -> np.ndarray:
+    """``image`` (height, width, …) as the matrix of a track or a frame shows it: one of eight orientations.
+
+    A container's matrix (a, b, u, c, d, v, x, y, w) sends the pixel (x, y) to (a x + c y, b x + d y).
+    """
+    if matrix is None:
+        return image
+    a, b, _, c, d, *_ = matrix
+    if is_across(matrix):
+        image, across, down = image.swapaxes(0, 1), c, b
+    else:
+        across, down = a, d
+    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+
+def is_across(matrix: Matrix | None) -> bool:
+    """Whether width and height change places."""
+    return matrix is not None and abs(matrix[1]) + abs(matrix[3]) > abs(matrix[0]) + abs(matrix[4])
+
+
+def display_matrix(frame: av.VideoFrame) -> Matrix | None:
+    """Its display matrix; None where it has none, or one that shows it as it is."""
+    data = next((bytes(d) for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), b"")
+    if len(data) < 36:
+        return None
+    matrix = struct.unpack("<9i" if sys.byteorder == "little" else ">9i", data[:36])
+    a, b, _, c, d, *_ = matrix
+    return None if (a > 0 and d > 0 and abs(b) + abs(c) <= a + d) or not any((a, b, c, d)) else matrix
+
+
+def upright(frame: av.VideoFrame) -> np.ndarray:
+    """RGB, turned as the frame's matrix says, over white where it is transparent."""
+    unspecified_hd = frame.colorspace == UNSPECIFIED_COLORSPACE and frame.height >= HD_LINES
+    colorspace = "ITU709" if unspecified_hd else None
+    if frame.format.has_palette or any(c.is_alpha for c in frame.format.components):
+        image = over_ground(frame.to_ndarray(format="rgba", src_colorspace=colorspace))
+    else:
+        image = frame.to_ndarray(format="rgb24", src_colorspace=colorspace)
+    return turned(image, display_matrix(frame))

@@ -1,0 +1,201 @@
+"""What a container says about itself: which streams count, how long and how large it is, and what of it is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import av
+
+from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media
+
+FEWEST_BYTES = 12  # of a frame in any container, its entry in the index included
+MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
+ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+NO_PICTURES = ("attached_pic", "timed_thumbnails", "dependent", "metadata")  # dispositions of what is no video
+
+
+def picture_stream(container: Any) -> Any:
+    """The stream of moving pictures that ffmpeg takes, too: marked as default before others, larger before smaller.
+
+    Cover pictures, thumbnails and parts of other pictures are none, and a still counts only where nothing moves. None
+    where no stream can be decoded.
+    """
+    streams = [s for s in container.streams.video if s.codec_context is not None and not _has(s, *NO_PICTURES)]
+    return max(streams, default=None, key=lambda s: (
+        s.frames != 1 and not _has(s, "still_image"), _has(s, "default"),
+        s.codec_context.width * s.codec_context.height))
+
+
+def sound_stream(container: Any) -> Any:
+    """The stream of sound that ffmpeg takes, too: marked as default before others, more channels before fewer; or None.
+    """
+    streams = [s for s in container.streams.audio if s.codec_context is not None]
+    return max(streams, default=None, key=lambda s: (_has(s, "default"), s.codec_context.channels))
+
+
+def _has(stream: Any, *names: str) -> bool:
+    flags = (getattr(av.stream.Disposition, name, None) for name in names)
+    return any(bool(stream.disposition & flag) for flag in flags if flag is not None)
+
+
+def start_seconds(*streams: Any) -> float:
+    """The earliest start of ``streams`` (any of which may be None), on the container's clock."""
+    starts = [s.start_time * s.time_base for s in streams if s is not None and s.start_time is not None]
+    return float(min(starts, default=0))
+
+
+def frame_seconds(path: str, origin_seconds: float) -> list[float]:
+    """The times of all frames of a local file, in order, without decoding; empty where its packets carry none."""
+    seconds = []
+    with open_media(path, path) as container:
+        stream = picture_stream(container)
+        if stream is None or stream.codec_context.name not in SEEKABLE_CODECS or container.format.name == "avi":
+            return []
+        decoding = Decoding(container, stream, origin_seconds, (sound_stream(container),))
+        for packet in decoding.packets():
+            if packet.size and not packet.is_discard:
+                if packet.pts is None:
+                    return []
+                seconds.append(float(packet.pts * stream.time_base) - origin_seconds)
+    return sorted(seconds)
+
+
+def frames_in_header(path: str) -> int:
+    """How many frames a file says it holds, and no more than it has packets; 0 where its format has no word for it."""
+    with open_media(path, path) as container:
+        stream = picture_stream(container)
+        if stream is None or not stream.frames:
+            return 0
+        packets = (p for p in Decoding(container, stream, 0.0).packets() if p.size and not p.is_discard)
+        return min(stream.frames, sum(1 for _ in packets))
+
+
+def plausible_frames(stream: Any, path: str) -> int | None:
+    """The number of frames that a header claims; None where it claims none, or more than its file has room for."""
+    if not stream.frames or stream.frames < 0:
+        return None
+    if "://" in path or stream.frames * FEWEST_BYTES <= os.path.getsize(path):
+        return stream.frames
+    return None
+
+
+def stated_end(container: Any, stream: Any, origin_seconds: float) -> float | None:
+    """When the picture ends, on our clock, as the container says it: by stream, by tag, or for the whole."""
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)  # counted in the header; the duration is what is left
+    if stream.duration is not None and stream.time_base:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin_seconds
+    tag = re.match(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    if tag:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - origin_seconds
+    return container.duration / av.time_base if container.duration and container.duration > 0 else None
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes that a file has, and that its headers say it should have (None: they do not say)."""
+
+    found: int
+    stated: int | None
+
+    @property
+    def is_cut_short(self) -> bool:
+        return self.stated is not None and self.stated > self.found
+
+
+def read_size(path: str) -> Size:
+    """The size of a local file beside the one that its own headers state: MP4, AVI, Matroska, ASF, GIF and PNG do."""
+    found = os.path.getsize(path)
+    with open(path, "rb") as file:
+        head = file.read(64)
+        try:
+            if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+                return Size(found, _mp4_size(file, found))
+            if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+                return Size(found, _avi_size(file, found))
+            if head[:4] == b"\x1a\x45\xdf\xa3":
+                return Size(found, _matroska_size(file))
+            if head[:4] == b"\x30\x26\xb2\x75":
+                return Size(found, _asf_size(file))
+            if head[:4] == b"GIF8" or head[:4] == b"\x89PNG":
+                return Size(found, _trailer_size(file, found, b";" if head[:3] == b"GIF" else b"IEND\xaeB`\x82"))
+        except (struct.error, ValueError, IndexError):
+            pass  # a header that is damaged says nothing
+    return Size(found, None)
+
+
+def _mp4_size(file: BinaryIO, found: int) -> int | None:
+    place = 0
+    while place + 8 <= found:
+        file.seek(place)
+        header = file.read(16)
+        size = struct.unpack(">I", header[:4])[0]
+        if size == 1:
+            size = struct.unpack(">Q", header[8:16])[0]
+        if size == 0 or not header[4:8].isalnum():
+            return None  # to the end of the file; or no box, but what somebody appended
+        if size < 8:
+            return None
+        place += size
+    return place
+
+
+def _avi_size(file: BinaryIO, found: int) -> int | None:
+    place = 0
+    while place + 12 <= found:
+        file.seek(place)
+        header = file.read(12)
+        size = struct.unpack("<I", header[4:8])[0]
+        if header[:4] != b"RIFF" or size < 4 or size == 0xFFFFFFFF:
+            return None
+        place += 8 + size
+    return place
+
+
+def _matroska_size(file: BinaryIO) -> int | None:
+    place = 0
+    for _ in range(8):
+        file.seek(place)
+        data = file.read(16)
+        number = 8 - data[0].bit_length() + 1  # bytes of the name
+        kind, rest = data[:number], data[number:]
+        length = 8 - rest[0].bit_length() + 1
+        size = int.from_bytes(rest[:length], "big") & ((1 << 7 * length) - 1)
+        unknown = size == (1 << 7 * length) - 1
+        if kind == b"\x18\x53\x80\x67":
+            return None if unknown else place + number + length + size
+        if unknown:
+            return None
+        place += number + length + size
+    return None
+
+
+def _asf_size(file: BinaryIO) -> int | None:
+    file.seek(0)
+    head = file.read(1 << 16)
+    place = head.find(ASF_FILE_PROPERTIES)
+    if place < 0:
+        return None
+    return struct.unpack("<Q", head[place + 40 : place + 48])[0] or None
+
+
+def _trailer_size(file: BinaryIO, found: int, trailer: bytes) -> int | None:
+    file.seek(max(0, found - 4096))
+    return None if trailer in file.read() else found + 1
+
+
+def has_more(path: str, position: int) -> bool:
+    """Whether a Matroska file holds whole groups of frames (clusters) after byte ``position``."""
+    with open(path, "rb") as file:
+        file.seek(position)
+        before = b""
+        while block := file.read(1 << 20):
+            if MATROSKA_CLUSTER in before + block:
+                return True
+            before = block[-3:]
+    return False
+
