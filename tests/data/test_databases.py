@@ -109,7 +109,7 @@ def test_shots_shorter_than_a_window_and_numbered_from_anywhere(copy):
     shots = {c.name: c for c in DATASETS["hollywood2"](copy("hollywood2"), "test")}
     assert [c.num_frames for c in shots.values()] == [20, 5, 1]
     assert shots["actioncliptest00001_1"].number(0) == 23 and shots["actioncliptest00003_1"].number(0) == 5
-    assert shots["actioncliptest00001_2"].map_path(4).name == "actioncliptest00001_2_00047.png"
+    assert shots["actioncliptest00001_2"].map_path(4).name == "actioncliptest00001_00047.png"
 
 
 def test_observers_and_repeated_points_of_the_gaze_layout(tmp_path):

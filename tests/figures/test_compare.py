@@ -138,6 +138,7 @@ def spread_of(first, folder, ending, count=11):
 @pytest.mark.parametrize(("name", "first", "pictures", "fixations"), [
     ("actioncliptest00001_1", 23, "images/actioncliptest00001_1_{:05d}.png",
      "fixation/actioncliptest00001_1_{:05d}.png"),
+    ("actioncliptest00001_2", 47, "images/actioncliptest00001_{:05d}.png", "fixation/actioncliptest00001_{:05d}.png"),
     ("Diving-Side-001", 1, "images/Diving-Side_001_{:03d}.png", "fixation/Diving-Side_001_{:03d}.png"),
     ("clip_1", 1, "images/img_{:05d}.jpg", "fixMap_{:05d}.mat"),
     ("0601", 1, "images/{:04d}.png", "fixation/maps/{:04d}.mat"),

@@ -178,22 +178,32 @@ def read(path: Path) -> dict:
 
 def _check(document: dict) -> None:
     """What readers rely on is there and of its type; any error says that it is not."""
-    metrics = document["protocol"]["metrics"]
-    if not all(isinstance(m, str) for m in (*metrics, document["protocol"]["name"], document["dataset"])):
-        raise TypeError("a name is no text")
+    protocol, metrics = document["protocol"], document["protocol"]["metrics"]
+    words = [*metrics, *protocol["lower_is_better"], *(protocol[key] for key in ("name", "words", "average")),
+             *(document[key] for key in ("diffsal", "made", "command", "dataset", "data", "per_frame"))]
+    numbers: list = []
     for found in document["sets"]:
-        numbers = [found["videos"], found["frames"]["scored"], *found["frames"]["skipped"].values()]
+        words += [found["name"], *found["frames"]["skipped"]]
+        numbers += [found["videos"], found["frames"]["scored"], *found["frames"]["skipped"].values()]
         for model in found["models"]:
-            numbers += [model["frames"], *(model["nan"][m] for m in metrics), *(v["frames"] for v in model["videos"])]
-            numbers += [v for mean in (model["mean"], *(v["mean"] for v in model["videos"]))
-                        for v in (mean[m] for m in metrics) if v is not None]
+            words += [model["name"], model["kind"]]
+            numbers += [model["frames"], *(model["nan"][m] for m in metrics)]
             numbers += [v for m in metrics if model["interval"][m] is not None for v in model["interval"][m]]
-            if not all(isinstance(name, str) for name in (model["name"], *(v["name"] for v in model["videos"]))):
-                raise TypeError("a name is no text")
-        if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and np.isfinite(n) for n in numbers):
-            raise TypeError("a number is none")
-    if not all(isinstance(line, str) for line in document["problems"]):
-        raise TypeError("a problem is no text")
+            for video in model["videos"]:
+                words += [video["name"], video["path"]]
+                numbers += [video["seconds"], video["frames"], video["fixations"]]
+            numbers += [v for mean in (model["mean"], *(video["mean"] for video in model["videos"]))
+                        for v in (mean[m] for m in metrics) if v is not None]
+            if not all(model["interval"][m] is None or len(model["interval"][m]) == 2 for m in metrics):
+                raise TypeError("an interval has no two ends")
+    for row in document["published"]:
+        words += [row["method"], row["dataset"], row["source"], row["venue"] or ""]
+        numbers += [v for v in (*row["mean"].values(), row["parameters"], row["flops"]) if v is not None]
+    words += document["problems"]
+    if not isinstance(document["settings"], dict) or not all(isinstance(word, str) for word in words):
+        raise TypeError("a name is no text")
+    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e300 for n in numbers):
+        raise TypeError("a number is none")
 
 
 def document_head(command: str, dataset: str, root: Path, protocol: Protocol, settings: dict) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,8 +46,10 @@ def _unpickle(path: Path) -> Any:
             "values. If you trust it, keep only its state dict where it was made: "
             "torch.save(checkpoint['state_dict'], 'weights.pth')"
         ) from None
-    except OSError:
-        raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the file's beginning, which a damaged zip names
+            raise
+        raise InputError(f"{path}: damaged; fetch it again") from None
     except (pickle.UnpicklingError, KeyError) as error:
         raise InputError(f"{path}: no PyTorch checkpoint and no safetensors, or damaged ({error}); get it again"
                          ) from None

@@ -1,6 +1,6 @@
 """Hollywood-2 with gaze (Mathe and Sminchisescu, TPAMI 2015), cut into shots as DHF1K's authors give it.
 
-``{training,testing}/actionclip{train,test}00001_1/{images,maps,fixation}/actionclip…_00023.png``: one folder per
+``{training,testing}/actionclip{train,test}00001_1/{images,maps,fixation}/actionclip…00001_00023.png``: one folder per
 shot, files numbered from anywhere, many shots shorter than a window.
 """
 

@@ -119,7 +119,7 @@ def _hollywood2(root: Path, variant: str, seed: int) -> None:
                          ("actioncliptest00003_1", 5, 1))}
     for base, clips in shots.items():
         for name, first, count in clips:
-            _shot(root / base / name, name + "_{:05d}.png", scene(name, seed, count), first)
+            _shot(root / base / name, name.rpartition("_")[0] + "_{:05d}.png", scene(name, seed, count), first)
 
 
 def _ucf_sports(root: Path, variant: str, seed: int) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -27,6 +29,9 @@ FOREIGN_SUFFIXES = (".rar", ".7z")  # no Python library that we would depend on 
 OPENERS: dict[str, Any] = {"gz": gzip.open, "tgz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
 MOST_EXPANSION, SMALL_BYTES = 500, 1 << 30  # what grows more than this, and above that, is a bomb
 MOST_ENTRIES = 5_000_000
+DAMAGE = (  # what the libraries raise at broken archives
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, LookupError,
+    ArithmeticError, NotImplementedError, RuntimeError, TypeError, AttributeError)
 MOST_HEADER_BYTES = 1 << 20  # of a name or of an entry's other attributes
 
 
@@ -69,15 +74,14 @@ def extract(archive: Path, go_on: Callable[[], None] = lambda: None) -> int:
                 with whole_file(target, flush=False) as place, entry.open() as source, place.open("wb") as file:
                     _copy(source, file, entry.size)
                 new += 1
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, UnicodeError, ValueError,
-            NotImplementedError, RuntimeError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{archive}: damaged or cut short ({error}); fetch it again") from None
+    except InputError:
+        raise
     except OSError as error:
-        if error.errno is None:  # of gzip and bz2: the data, not the disk
+        if error.errno in (None, errno.EINVAL):  # of gzip and bz2, or a place before the file: the data, not the disk
             raise InputError(f"{archive}: damaged or cut short ({error}); fetch it again") from None
         raise
+    except DAMAGE as error:
+        raise InputError(f"{archive}: damaged or cut short ({error}); fetch it again") from None
     return new
 
 

@@ -1,0 +1,98 @@
+"""Processes that are killed at any moment: the same command, run again, gives what an undisturbed run gives."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffsal.data.databases import synthetic
+from tests.fuzz import NUM_KINDS, SECONDS, SEED, report
+
+LEAST_KILLS = 2
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "diffsal.cli", *map(str, arguments)]
+
+
+def finish(arguments, folder) -> float:
+    """Run to the end; the seconds that it took."""
+    began = time.monotonic()
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return time.monotonic() - began
+
+
+def kill_after(arguments, folder, seconds: float) -> bool:
+    """Start, wait, kill it and its children; whether it was still running."""
+    process = subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    try:
+        process.wait(seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def campaign(kind: str, prepared: Path, arguments: list[str], compare, tmp_path: Path) -> None:
+    """Kill at random moments in fresh copies of ``prepared`` for this kind's share of the time."""
+    whole = tmp_path / "whole"
+    shutil.copytree(prepared, whole)
+    seconds, rng = finish(arguments, whole), np.random.default_rng([SEED, *kind.encode()])
+    expected, kills, end = compare(whole), 0, time.monotonic() + 2 * SECONDS / NUM_KINDS
+    while kills < LEAST_KILLS or time.monotonic() < end:
+        root = tmp_path / f"cut{kills}"
+        shutil.copytree(prepared, root)
+        for _ in range(int(rng.integers(1, 4))):
+            kill_after(arguments, root, float(rng.uniform(0.2, 1.0)) * seconds)
+        kills += 1
+        if compare(root) != expected:
+            finish(arguments, root)
+        assert compare(root) == expected, root
+        assert not [p for p in root.rglob(".*")], root
+        shutil.rmtree(root)
+    report(kind, kills, 0, seconds)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+def test_prepare(tmp_path):
+    root = synthetic.write("gaze", tmp_path / "prepared")
+    shutil.rmtree(root / "gaze/play")
+    for name in ("ball", "kite"):
+        (root / "samples/play").mkdir(parents=True, exist_ok=True)
+        (root / f"samples/play/{name}.csv").write_text(
+            "observer,t_ms,x,y\n" + "".join(f"1,{t},{20 + 10 * (t > 300)},20\n" for t in range(0, 700, 4)))
+    shutil.make_archive(str(root / "images"), "zip", root, "images")
+    shutil.rmtree(root / "images")
+    arguments = command("prepare", "gaze", "--data", ".", "--pixels-per-degree", 4)
+    campaign("kill: prepare", root, arguments, contents, tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+def test_evaluate(tmp_path, weights):
+    root = synthetic.write("hollywood2", tmp_path / "prepared")
+
+    def sets(folder: Path):
+        path = folder / "out/scores.json"
+        if not path.exists():
+            return None
+        assert not (folder / "out/.parts").exists() or not contents(folder / "out/.parts")
+        maps = contents(folder / "maps")
+        return json.loads(path.read_text())["sets"], maps
+
+    arguments = command("evaluate", "hollywood2", "--data", ".", "--weights", weights, "--workers", 1, "--out", "out",
+                        "--maps", "maps", "--force", "--no-baselines")
+    campaign("kill: evaluate", root, arguments, sets, tmp_path)
