@@ -13,6 +13,7 @@ from diffsal.data.preparation.samples import read_samples
 from diffsal.data.truth import count_fixations, draw_map, inside, to_pixels
 from diffsal.errors import InputError
 from diffsal.scoring import results
+from diffsal.settings import Settings
 from tests.fuzz import SECONDS
 
 CASES = max(100, int(2 * SECONDS))
@@ -21,7 +22,7 @@ finite = st.floats(-1e4, 1e4, allow_nan=False).map(lambda v: round(v, 4))
 words = st.text(max_size=9)
 jsons = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | words,
                      lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4))
-CHECKED = [kind for kind in (ModelConfig, Preprocessing, SamplingConfig) if hasattr(kind, "from_dict")]
+CHECKED = [kind for kind in (ModelConfig, Preprocessing, SamplingConfig) if issubclass(kind, Settings)]
 
 
 @many
@@ -61,8 +62,9 @@ def test_no_json_is_taken_for_scores(tmp_path_factory, document):
             results.read(path)
 
 
+@pytest.mark.skipif(not CHECKED, reason="the network's settings are not Settings yet")
 @many
-@given(data=st.data(), kind=st.sampled_from(CHECKED))
+@given(data=st.data(), kind=st.sampled_from(CHECKED or [None]))
 def test_settings_of_any_type_are_checked(data, kind):
     names = st.sampled_from([f.name for f in fields(kind)]) | st.text(max_size=12)
     values = data.draw(st.dictionaries(names, jsons, min_size=1, max_size=3))
