@@ -22,8 +22,8 @@ SCALES = {
     "s3d": ((192, 480, 832, 1024), (8, 8, 4, 2)),
     "i3d": ((192, 480, 832, 1024), (8, 8, 4, 2)),
     "resnet3d_50": ((256, 512, 1024, 2048), (8, 4, 2, 1)),
-    "mobilenet_v2": ((1, 32, 64, 96), (1, 1, 1, 1)),
-    "efficientnet_lite0": ((1, 32, 64, 96), (1, 1, 1, 1)),
+    "mobilenet_v2": ((32, 64, 96), (1, 1, 1)),
+    "efficientnet_lite0": ((32, 64, 96), (1, 1, 1)),
 }
 
 
@@ -34,8 +34,9 @@ def test_channels_and_slots(encoder):
         scales = network(torch.zeros(1, 3, 16, 224, 384))
     channels, slots = SCALES[encoder]
     assert (network.channels, network.slots) == (channels, slots)
+    finest = 4 - len(channels)  # 0: stride 4
     for i, scale in enumerate(scales):
-        assert scale.shape == (1, channels[i], slots[i], 56 >> i, 96 >> i)
+        assert scale.shape == (1, channels[i], slots[i], 56 >> finest + i, 96 >> finest + i)
 
 
 def without(state, prefix):

@@ -182,6 +182,7 @@ for command in (cli_data.evaluate, cli_data.score, cli_data.validate, cli_data.p
 for command in (cli_pictures.explain, cli_pictures.compare, cli_pictures.report):
     app.command(no_args_is_help=True)(command)
 app.command(no_args_is_help=True)(cli_weights.convert)
+app.command(no_args_is_help=True)(cli_weights.export)
 app.command()(cli_weights.info)
 
 

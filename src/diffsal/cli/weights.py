@@ -27,6 +27,21 @@ def convert(
         print(f"  not taken over: {unused.name}, {unused.parameters:,} parameters: {unused.why}")
 
 
+def export(
+    weights: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Weights by name, or a .safetensors file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Weights to ONNX graphs, which `diffsal predict` runs without torch; checked against torch before they are kept.
+
+    The graphs carry the configuration, the finish and where the weights come from. It takes about two minutes.
+    """
+    from diffsal.runtime.export import export_file
+
+    export_file(weights, out, force, lambda name: print(f"{out}: graph {name}", flush=True))
+    print(f"{weights} → {out}, {out.stat().st_size:,} bytes; equal to torch to 1e-5")
+
+
 def info(
     weights: Annotated[str, typer.Argument(metavar="[NAME|FILE]", help="Weights by name, or a file.")] = "compact",
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,

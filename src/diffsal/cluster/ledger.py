@@ -19,7 +19,7 @@ from typing import Any
 
 from diffsal.cluster.manifest import Item, file_system, is_address
 from diffsal.errors import InputError
-from diffsal.weights.files import cache_folder
+from diffsal.weights.catalogue import cache_folder
 
 FILE_NAME = "ledger.sqlite"
 UPLOAD_SECONDS = 60.0  # between two copies of the ledger to an address that is not of this machine

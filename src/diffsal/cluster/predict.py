@@ -12,7 +12,8 @@ from diffsal.cluster.report import write_report
 from diffsal.cluster.run import Progress, run, start_ray
 from diffsal.cluster.work import Job, missing_results, processor, remove_unfinished
 from diffsal.errors import InputError
-from diffsal.weights.files import entry_of, find, sha256_of
+from diffsal.weights.catalogue import entry_of, find
+from diffsal.weights.files import sha256_of
 
 
 def predict_many(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diffsal.config import Finish, ModelConfig, Spacing
@@ -22,12 +22,14 @@ class Features:
     """What conditions the denoising of a window: computed once, used at every step.
 
     ``video``: (b, width, slots, h, w) at strides 32, 16 and 8. ``audio``: (b, a, slots, h, w), or None without sound.
+    ``heard``: the samples whose sound counts; None: all.
     ``stages``: the UNet's stages of the video's slots, where no noise reaches them; None: not computed.
     """
 
     video: list[Float[Tensor, "b _ s _ _"]]
     audio: Float[Tensor, "b a s2 h2 w2"] | None
     stages: list[Float[Tensor, "b _ s _ _"]] | None = None
+    heard: Bool[Tensor, " b"] | None = None
 
 
 class Adapter(nn.Module):
@@ -104,7 +106,7 @@ class DiffSal(nn.Module):
         video = [adapt(x) for adapt, x in zip(self.adapters, reversed(scales), strict=False)]
         if mel is not None and self.audio_encoder is None:
             raise ValueError("this network was built without sound (audio_encoder=None): pass mel=None")
-        return Features(video, self.audio_encoder(mel) if mel is not None else self.silence(len(video[0])))
+        return Features(video, self.audio_encoder(mel) if mel is not None else self.silence(video[0].shape[0]))
 
     def silence(self, b: int) -> Float[Tensor, "b a 1 1 1"] | None:
         """f_a without sound: zeros where sound is added to K's input, nothing where it would replace it."""
@@ -153,7 +155,7 @@ class DiffSal(nn.Module):
         self._check_size(x_t, "x_t", (self.config.height, self.config.width))
         if self.config.predicts == "map":
             x_t, t = torch.zeros_like(x_t), torch.zeros_like(t)
-        return self.unet(x_t, t, features.video, features.audio, features.stages)
+        return self.unet(x_t, t, features.video, features.audio, features.stages, features.heard)
 
     @staticmethod
     def _check_size(x: Tensor, name: str, size: tuple[int, int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diffsal.config import ModelConfig
@@ -70,7 +70,7 @@ class ModulationStage(nn.Module):
     The first stage (``in_width`` None) starts from the coarsest features. ``audio`` is (b, a, slots, h', w'), enlarged
     by nearest neighbour to the stage's slots and positions. The second result is the audio-visual interaction, audio
     times picture averaged over the slots, (b, width, H, W), before its softmax (the paper's Figure 7); None without
-    sound.
+    sound. ``heard`` says which samples of ``audio`` count; the others are as without sound.
     """
 
     def __init__(self, config: ModelConfig, index: int, audio_channels: int | None) -> None:
@@ -99,9 +99,10 @@ class ModulationStage(nn.Module):
         x: Float[Tensor, "b c s h w"] | None,
         scale: Float[Tensor, "b c2 s h2 w2"] | None,
         audio: Float[Tensor, "b a s3 h3 w3"] | None,
+        heard: Bool[Tensor, " b"] | None = None,
     ) -> tuple[Float[Tensor, "b c2 s h2 w2"], Float[Tensor, "b c2 h2 w2"] | None]:
         x = self.enter(x, scale)
-        b, height = len(x), x.shape[-2]
+        b, height = x.shape[0], x.shape[-2]
         pictures = rearrange(x, "b c s h w -> (b s) c h w")
         tokens = rearrange(pictures, "n c h w -> n (h w) c")
         normed = rearrange(self.norm1(tokens), "n (h w) c -> n c h w", h=height)
@@ -109,6 +110,9 @@ class ModulationStage(nn.Module):
         if self.align is not None and audio is not None:
             gated, interaction = self.interact(x, audio)
             key_input = gated if self.audio_key == "replace" else normed + gated
+            if heard is not None:
+                spoken = rearrange(heard[:, None].expand(b, x.shape[2]), "b s -> (b s)")
+                key_input = torch.where(spoken[:, None, None, None], key_input, normed)
         tokens = tokens + self.attention(normed, key_input)
         tokens = tokens + self.mlp(self.norm2(tokens))
         return rearrange(tokens, "(b s) (h w) c -> b c s h w", b=b, h=height), interaction
@@ -120,7 +124,7 @@ class ModulationStage(nn.Module):
         if x is None or self.upsample is None:
             assert scale is not None
             return scale
-        b = len(x)
+        b = x.shape[0]
         up = rearrange(self.upsample(rearrange(x, "b c s h w -> (b s) c h w")), "(b s) c h w -> b c s h w", b=b)
         return up if scale is None else up + scale
 

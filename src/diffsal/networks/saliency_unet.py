@@ -29,7 +29,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diffsal.config import ModelConfig
@@ -148,13 +148,14 @@ class SaliencyUNet(nn.Module):
         video: list[Float[Tensor, "b _ s _ _"]],
         audio: Float[Tensor, "b a s2 h2 w2"] | None,
         video_stages: list[Float[Tensor, "b _ _ _ _"]] | None = None,
+        heard: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b 1 h4 w4"]:
         """S_pred = g(S_t, t, f_a, f_v), or ε without the sigmoid, at ``map_stride``.
 
         ``video``: features at strides 32, 16, 8. ``video_stages``: the stages of the video's slots, where
-        :meth:`video_stages` has computed them already.
+        :meth:`video_stages` has computed them already. ``heard``: the samples whose ``audio`` counts; None: all.
         """
-        stages = self.modulate(x_t, t, video, audio)[0] if video_stages is None else (
+        stages = self.modulate(x_t, t, video, audio, heard)[0] if video_stages is None else (
             self._with_noise(video_stages, x_t, t))
         y = self.fusion(stages)
         return y.sigmoid() if self.is_map else y
@@ -165,6 +166,7 @@ class SaliencyUNet(nn.Module):
         t: Int[Tensor, " b"],
         video: list[Float[Tensor, "b _ s _ _"]],
         audio: Float[Tensor, "b a s2 h2 w2"] | None,
+        heard: Bool[Tensor, " b"] | None = None,
     ) -> tuple[list[Float[Tensor, "b _ _ _ _"]], list[Float[Tensor, "b _ _ _"] | None]]:
         """Every stage's output and its audio-visual interaction, coarse to fine."""
         noise = self.noise(x_t, self.time_embedding(t))
@@ -174,7 +176,7 @@ class SaliencyUNet(nn.Module):
         ]
         x, outputs, interactions = None, [], []
         for index, stage in enumerate(self.stages):
-            x, interaction = stage(x, scales[index] if index < len(scales) else None, audio)
+            x, interaction = stage(x, scales[index] if index < len(scales) else None, audio, heard)
             outputs.append(x)
             interactions.append(interaction)
         return outputs, interactions

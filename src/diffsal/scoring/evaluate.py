@@ -19,7 +19,7 @@ from diffsal.scoring.literature import published_rows
 from diffsal.scoring.map_sources import MapFolder, Network, Sounds, folder_of
 from diffsal.scoring.protocols import PROTOCOLS, Protocol
 from diffsal.scoring.results import document_head
-from diffsal.weights.files import find as find_weights
+from diffsal.weights.catalogue import find as find_weights
 
 Progress = Callable[[int, int], None]
 Weights = str | Path | Network

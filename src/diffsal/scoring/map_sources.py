@@ -24,7 +24,8 @@ from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.writers import MapWriter
 from diffsal.prediction.pipeline import Prediction, predict
 from diffsal.scoring.inputs import state_of
-from diffsal.weights.files import find, load, sha256_of
+from diffsal.weights.catalogue import find
+from diffsal.weights.files import load, sha256_of
 
 Sounds = Literal["own", "muted", "other"]
 WORDS = {"own": "", "muted": ", muted", "other": ", moved sound"}

@@ -7,7 +7,8 @@ from pathlib import Path
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
 from diffsal.weights.convert import load_encoder
-from diffsal.weights.files import CONFIG_KEY, read_metadata, read_tensors
+from diffsal.weights.files import read_metadata, read_tensors
+from diffsal.weights.metadata import CONFIG_KEY
 from diffsal.weights.torch_files import is_safetensors
 
 SOUND_PARTS = ("audio_encoder.", ".align.")  # what a network without sound has nothing for

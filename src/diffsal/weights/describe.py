@@ -18,21 +18,17 @@ from diffsal.config import ModelConfig, Preprocessing
 from diffsal.errors import InputError
 from diffsal.media.mel import window_shape
 from diffsal.networks.diffsal import DiffSal
-from diffsal.weights.files import (
+from diffsal.weights.catalogue import entry_of, find
+from diffsal.weights.files import STATISTICS, read_metadata, read_tensors, sha256_of
+from diffsal.weights.metadata import (
     CONFIG_KEY,
     ENCODER_KEY,
     FINISH_KEY,
     KIND_KEY,
     PREPROCESSING_KEY,
-    STATISTICS,
     UNUSED_KEY,
     Unused,
     config_of,
-    entry_of,
-    find,
-    read_metadata,
-    read_tensors,
-    sha256_of,
 )
 
 PARTS = {

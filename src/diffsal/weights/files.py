@@ -1,85 +1,25 @@
-"""Weights as safetensors that carry their own configuration: bundled, downloaded with a checksum, or your own file."""
+"""Weights as safetensors that carry their own configuration: read strictly, written whole."""
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from diffsal.config import Finish, ModelConfig
 from diffsal.errors import InputError
 from diffsal.files import whole_file
 from diffsal.networks.diffsal import DiffSal
+from diffsal.weights.catalogue import find
+from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY, config_of, finish_of
 
-CONFIG_KEY = "diffsal.config"
-FINISH_KEY = "diffsal.finish"
-# What files before the finish had a key of its own hold in the configuration, and its names now
-OLD_FINISH = {"sharpness": "exponent", "motion_prior": "motion_gain", "sound_prior": "sound_gain"}
-KIND_KEY = "diffsal.kind"  # "encoder" where a file holds a pretrained encoder and no whole network
-ENCODER_KEY = "diffsal.encoder"  # the name of that encoder, as in ModelConfig
-PREPROCESSING_KEY = "diffsal.preprocessing"  # of an encoder alone; a network's stands in its configuration
-UNUSED_KEY = "diffsal.unused"  # a JSON list: what the source had and this file has not, with parameters and the reason
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: no parameters
-DOWNLOAD_BLOCK = 1 << 20
-DOWNLOAD_TIMEOUT_SECONDS = 30
-
-
-@dataclass(frozen=True)
-class Unused:
-    """Parameters of the checkpoint that this file was converted from which no output depends on."""
-
-    name: str
-    parameters: int
-    why: str
-
-
-@dataclass(frozen=True)
-class Weights:
-    """One entry of the catalogue. ``bundled`` is a file of the package; else ``url`` and its ``sha256`` (hex).
-
-    Configuration and preprocessing stand in the file itself. ``scores`` are (what, value) pairs.
-    """
-
-    name: str
-    summary: str
-    bundled: str | None = None
-    url: str | None = None
-    sha256: str | None = None
-    licence: str = ""
-    source: str = ""
-    scores: tuple[tuple[str, float], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.bundled is None and not (self.url and self.sha256):
-            raise ValueError(f"{self.name}: weights need a bundled file, or a url and its sha256")
-
-
-CATALOGUE = (
-    Weights(
-        "compact",
-        "MobileNetV2 and YAMNet; trained on eye tracking of OSIE, EyeCrowd, HEVC and FIND (MODEL_CARD.md)",
-        "compact.safetensors",
-        licence="Apache-2.0",
-        source="trained by `diffsal train compact`, from ImageNet (torchvision) and AudioSet (YAMNet) encoders",
-        scores=(
-            ("CC, FIND 021", 0.848), ("SIM, FIND 021", 0.629), ("NSS, FIND 021", 5.828),
-            ("CC, 5 held-out HEVC clips", 0.617), ("SIM, 5 held-out HEVC clips", 0.528),
-            ("NSS, 5 held-out HEVC clips", 3.594), ("CC, MIT1003 (200 pictures)", 0.659),
-        ),
-    ),
-)
+HASH_BLOCK = 1 << 20
 
 
 def load(name: str | Path = "compact", device: str = "cpu") -> DiffSal:
@@ -115,33 +55,6 @@ def _opened(path: Path) -> Iterator:
         raise InputError(
             f"{path}: not a whole safetensors file ({error}); fetch it again, or make one with `diffsal convert`"
         ) from None
-
-
-def config_of(metadata: dict[str, str], path: Path) -> ModelConfig:
-    """The configuration that a file's metadata hold."""
-    if metadata.get(KIND_KEY) == "encoder":
-        raise InputError(f"{path}: holds an encoder only, no whole network: it is for `diffsal train --init`")
-    if CONFIG_KEY not in metadata:
-        raise InputError(f"{path}: holds no diffsal configuration; `diffsal convert` makes a file that does")
-    try:
-        values = json.loads(metadata[CONFIG_KEY])
-        return ModelConfig.from_dict({k: v for k, v in values.items() if k not in OLD_FINISH})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: its configuration cannot be used: {error}") from None
-
-
-def finish_of(metadata: dict[str, str], path: Path) -> Finish:
-    """What is done to the maps of a file's network.
-
-    Older files hold it in their configuration, and their added centre in the network's learned prior, where it stays.
-    """
-    try:
-        if FINISH_KEY in metadata:
-            return Finish.from_dict(json.loads(metadata[FINISH_KEY]))
-        values = json.loads(metadata.get(CONFIG_KEY, "{}"))
-        return Finish(**{new: values[old] for old, new in OLD_FINISH.items() if old in values})
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: its finish cannot be used: {error}") from None
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], path: Path | str) -> None:
@@ -189,71 +102,10 @@ def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str],
         place.chmod(mode)  # safetensors would leave the file readable by its owner alone
 
 
-def entry_of(name: str | Path) -> Weights | None:
-    """The catalogue's entry of that name, if there is one."""
-    return next((w for w in CATALOGUE if w.name == str(name)), None)
-
-
-def find(name: str | Path) -> Path:
-    """The file of a catalogue name (downloaded where needed) or of a path."""
-    entry = entry_of(name)
-    if entry is None:
-        path = Path(name)
-        if path.is_file():
-            return path
-        raise InputError(f"{name}: no such weights: known are {', '.join(w.name for w in CATALOGUE)}, or give a file")
-    if entry.bundled:
-        return Path(str(files("diffsal") / "weights" / "pretrained" / entry.bundled))
-    return download(entry, cache_folder())
-
-
-def cache_folder() -> Path:
-    """``$DIFFSAL_CACHE``, by default ``~/.cache/diffsal``."""
-    return Path(os.environ.get("DIFFSAL_CACHE") or Path.home() / ".cache" / "diffsal").expanduser()
-
-
-def download(entry: Weights, folder: Path) -> Path:
-    """``entry``'s file in ``folder``, fetched once; it gets its name only after its SHA-256 is right.
-
-    An interrupted download leaves nothing, a damaged file is fetched again. Raises :class:`InputError` where the file
-    cannot be fetched or is not the one expected.
-    """
-    assert entry.url is not None
-    path = folder / f"{entry.name}.safetensors"
-    if path.exists() and sha256_of(path) == entry.sha256:
-        return path
-    with whole_file(path) as partial:
-        try:
-            with urllib.request.urlopen(entry.url, timeout=DOWNLOAD_TIMEOUT_SECONDS) as answer:
-                num_bytes = _fetch(answer, partial)
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-            raise InputError(
-                f"{entry.url}: cannot be fetched ({error}); is the network up? Or fetch it yourself as {path}"
-            ) from None
-        found = sha256_of(partial)
-        if found != entry.sha256:
-            raise InputError(
-                f"{entry.url}: SHA-256 of its {num_bytes:,} bytes is {found}, expected {entry.sha256}; "
-                "nothing was kept, try again"
-            )
-    return path
-
-
-def _fetch(answer: http.client.HTTPResponse, path: Path) -> int:
-    """Write an answer to ``path``; the number of bytes. One that ends before its Content-Length is an error."""
-    expected, written = answer.headers.get("Content-Length"), 0
-    with path.open("wb") as file:
-        while block := answer.read(DOWNLOAD_BLOCK):
-            written += file.write(block)
-    if expected is not None and written != int(expected):
-        raise ConnectionError(f"it broke off after {written:,} of {int(expected):,} bytes")
-    return written
-
-
 def sha256_of(path: Path) -> str:
     """The hex SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(DOWNLOAD_BLOCK):
+        while block := file.read(HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()

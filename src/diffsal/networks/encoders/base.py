@@ -54,7 +54,7 @@ class FrameEncoder(VideoEncoder):
         """
 
     def forward(self, video: Float[Tensor, "b 3 f h w"]) -> list[Float[Tensor, "b _ 1 _ _"]]:
-        b = len(video)
+        b = video.shape[0]
         scales = self.frames(rearrange(video, "b c f h w -> (b f) c h w"))
         return self.mix([rearrange(x, "(b f) c h w -> b c f h w", b=b) for x in scales])
 

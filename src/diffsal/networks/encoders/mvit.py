@@ -86,7 +86,7 @@ class MViT(VideoEncoder):
         """Tokens of the scales (class token first, after the scale's norm where there is one) and their grids."""
         check_size(*video.shape[2:])
         x, grid = self.patch_embed(video)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         scales = []
         for i, block in enumerate(self.blocks):
             x, grid = block(x, grid)

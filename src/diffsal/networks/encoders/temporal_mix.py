@@ -40,10 +40,11 @@ class TemporalMix(nn.Module):
     def forward(
         self, frames: Float[Tensor, "b c s h w"], motion: Tensor | None = None, projected: bool = False
     ) -> Float[Tensor, "b c2 h w"]:
-        b, slots = len(frames), frames.shape[2]
+        b, slots = frames.shape[0], frames.shape[2]
         if projected:
             x = frames
-        elif frames.stride(2) == 0:  # one frame, repeated by expand(): a picture is projected once
+        elif not torch.compiler.is_exporting() and frames.stride(2) == 0:
+            # One frame, repeated by expand(): a picture is projected once
             x = self.project(frames[:, :, 0])[:, :, None].expand(-1, -1, slots, -1, -1)
         else:
             x = self.project(rearrange(frames, "b c s h w -> (b s) c h w"))
@@ -51,7 +52,9 @@ class TemporalMix(nn.Module):
         here = x[:, :, self.target]
         if motion is not None:
             here = here + motion
-        if torch.is_grad_enabled():
+        if torch.compiler.is_exporting():  # whatever the batch
+            filtered = rearrange(self.filters @ x.flatten(3), "b c m (h w) -> b c m h w", h=x.shape[3])
+        elif torch.is_grad_enabled():
             filtered = torch.einsum("bcshw,cms->bcmhw", x, self.filters)
         else:  # the same, and no frame is copied
             filtered = torch.stack([self.filters @ rearrange(w, "c s h w -> c s (h w)") for w in x])

@@ -90,4 +90,4 @@ class VGGish(AudioEncoder):
     def forward(self, mel: Float[Tensor, "b 1 n t f"]) -> Float[Tensor, "b 512 n h w"]:
         """Features of ``n`` log-mel examples, each enlarged to 112x192: (b, 512, n, 7, 12)."""
         features = self.features(rearrange(mel, "b 1 n t f -> (b n) 1 t f"))
-        return self.transformer(rearrange(features, "(b n) c h w -> b c n h w", b=len(mel)))
+        return self.transformer(rearrange(features, "(b n) c h w -> b c n h w", b=mel.shape[0]))

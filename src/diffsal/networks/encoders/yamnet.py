@@ -52,7 +52,7 @@ class YAMNet(AudioEncoder):
         """Embeddings of ``n`` patches log(mel + 0.001), each (time, band)."""
         patches = rearrange(mel, "b 1 n t f -> (b n) 1 t f")
         embeddings = self.layers(patches).mean((2, 3))
-        return rearrange(embeddings, "(b n) c -> b c n 1 1", b=len(mel))
+        return rearrange(embeddings, "(b n) c -> b c n 1 1", b=mel.shape[0])
 
     def scores(self, mel: Float[Tensor, "b 1 n 96 64"]) -> Float[Tensor, "b n classes"]:
         """AudioSet class scores in [0, 1] of each patch; needs ``num_classes``."""

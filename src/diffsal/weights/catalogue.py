@@ -1,0 +1,64 @@
+"""Weights by name: what the package carries, and where the files are. No torch here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from diffsal.errors import InputError
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One entry of the catalogue: weights that the package carries, ``pretrained/NAME.safetensors`` and its graphs.
+
+    Configuration, preprocessing and finish stand in the files themselves. ``scores`` are (what, value) pairs.
+    """
+
+    name: str
+    summary: str
+    licence: str = ""
+    source: str = ""
+    scores: tuple[tuple[str, float], ...] = ()
+
+
+CATALOGUE = (
+    Weights(
+        "compact",
+        "MobileNetV2 and YAMNet; trained on eye tracking of OSIE, EyeCrowd, HEVC and FIND (MODEL_CARD.md)",
+        licence="Apache-2.0",
+        source="trained by `diffsal train compact`, from ImageNet (torchvision) and AudioSet (YAMNet) encoders",
+        scores=(
+            ("CC, FIND 021", 0.848), ("SIM, FIND 021", 0.629), ("NSS, FIND 021", 5.828),
+            ("CC, 5 held-out HEVC clips", 0.617), ("SIM, 5 held-out HEVC clips", 0.528),
+            ("NSS, 5 held-out HEVC clips", 3.594), ("CC, MIT1003 (200 pictures)", 0.659),
+        ),
+    ),
+)
+
+
+def entry_of(name: str | Path) -> Weights | None:
+    """The catalogue's entry of that name, if there is one."""
+    return next((w for w in CATALOGUE if w.name == str(name)), None)
+
+
+def find(name: str | Path, graphs: bool = False) -> Path:
+    """The file of a catalogue name or of a path.
+
+    With ``graphs``, of a catalogue name the ``.onnx``. Raises :class:`InputError` for what is neither.
+    """
+    entry = entry_of(name)
+    if entry is not None:
+        ending = ".onnx" if graphs else ".safetensors"
+        return Path(str(files("diffsal") / "weights" / "pretrained" / f"{entry.name}{ending}"))
+    path = Path(name)
+    if path.is_file():
+        return path
+    raise InputError(f"{name}: no such weights: known are {', '.join(w.name for w in CATALOGUE)}, or give a file")
+
+
+def cache_folder() -> Path:
+    """``$DIFFSAL_CACHE``, by default ``~/.cache/diffsal``."""
+    return Path(os.environ.get("DIFFSAL_CACHE") or Path.home() / ".cache" / "diffsal").expanduser()

@@ -1,0 +1,56 @@
+"""What a file of weights or graphs says about itself: configuration, finish, provenance. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffsal.config import Finish, ModelConfig
+from diffsal.errors import InputError
+
+CONFIG_KEY = "diffsal.config"
+FINISH_KEY = "diffsal.finish"
+# What files before the finish had a key of its own hold in the configuration, and its names now
+OLD_FINISH = {"sharpness": "exponent", "motion_prior": "motion_gain", "sound_prior": "sound_gain"}
+KIND_KEY = "diffsal.kind"  # "encoder" where a file holds a pretrained encoder and no whole network
+ENCODER_KEY = "diffsal.encoder"  # the name of that encoder, as in ModelConfig
+PREPROCESSING_KEY = "diffsal.preprocessing"  # of an encoder alone; a network's stands in its configuration
+UNUSED_KEY = "diffsal.unused"  # a JSON list: what the source had and this file has not, with parameters and the reason
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Parameters of the checkpoint that this file was converted from which no output depends on."""
+
+    name: str
+    parameters: int
+    why: str
+
+
+def config_of(metadata: Mapping[str, str], path: Path) -> ModelConfig:
+    """The configuration that a file's metadata hold."""
+    if metadata.get(KIND_KEY) == "encoder":
+        raise InputError(f"{path}: holds an encoder only, no whole network: it is for `diffsal train --init`")
+    if CONFIG_KEY not in metadata:
+        raise InputError(f"{path}: holds no diffsal configuration; `diffsal convert` makes a file that does")
+    try:
+        values = json.loads(metadata[CONFIG_KEY])
+        return ModelConfig.from_dict({k: v for k, v in values.items() if k not in OLD_FINISH})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: its configuration cannot be used: {error}") from None
+
+
+def finish_of(metadata: Mapping[str, str], path: Path) -> Finish:
+    """What is done to the maps of a file's network.
+
+    Older files hold it in their configuration, and their added centre in the network's learned prior, where it stays.
+    """
+    try:
+        if FINISH_KEY in metadata:
+            return Finish.from_dict(json.loads(metadata[FINISH_KEY]))
+        values = json.loads(metadata.get(CONFIG_KEY, "{}"))
+        return Finish(**{new: values[old] for old, new in OLD_FINISH.items() if old in values})
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: its finish cannot be used: {error}") from None
