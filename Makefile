@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gallery test clean
+.PHONY: demo gallery test fuzz clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,10 @@ gallery: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/python -m pytest -n 2
+
+# An hour of broken files and kills (docs/reliability.md); FUZZ_SECONDS=600 for ten minutes, FUZZ_SEED for other cases.
+fuzz: $(VENV)/.installed
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} $(BIN)/python -m pytest -n 2 --timeout 3600 tests/fuzz
 
 clean:
 	rm -rf $(VENV) demo

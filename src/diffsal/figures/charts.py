@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 # Okabe and Ito's colours, told apart by the colour-blind, each with a mark of its own for those who see none
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKS = ("circle", "square", "triangle", "diamond", "cross", "ring", "bar")
@@ -169,10 +167,6 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     """Spearman's ρ; NaN for fewer than three pairs or a constant side."""
     if len(x) < 3 or len(set(x)) < 2 or len(set(y)) < 2:
         return float("nan")
-    return float(np.corrcoef(_mean_ranks(x), _mean_ranks(y))[0, 1])
+    from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
-
-def _mean_ranks(values: Sequence[float]) -> np.ndarray:
-    """Ranks from 0 on; equal values share the mean of theirs."""
-    _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts + 1) / 2)[place]
+    return float(spearmanr(x, y).statistic)

@@ -137,7 +137,7 @@ def _section(key: tuple[str, str, str], members: list[tuple[dict, dict]], sizes:
     document, first = members[0]
     protocol, metrics = document["protocol"], tuple(document["protocol"]["metrics"])
     models = _merged([one for _, one in members])
-    published = published_rows([name if name != dataset and dataset != "gaze" else dataset])
+    published = published_rows([dataset])
     entries = [(m["name"], m["kind"], m["mean"], m.get("interval", {}), "") for m in models]
     entries += [(r["method"], "published", r["mean"], {}, " · ".join(filter(None, (r["venue"], r["source"]))))
                 for r in published]

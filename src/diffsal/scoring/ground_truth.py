@@ -208,7 +208,7 @@ def halves_of_pack(clips: Sequence[Clip], protocol: Protocol) -> dict[tuple[str,
     """
     orders: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     generators: dict[str, np.random.Generator] = {}
-    for clip in clips if protocol.name == "gaze" else ():
+    for clip in clips if protocol.drawn else ():
         if not isinstance(clip.truth, GazeTruth) or is_single_file(clip):
             continue
         rng = generators.setdefault(clip.split, np.random.default_rng(0))

@@ -28,7 +28,7 @@ def _entries(path: Path) -> list[tuple[str, os.stat_result]]:
             return [("", path.stat())]
         with os.scandir(path) as entries:
             return sorted((entry.name, entry.stat()) for entry in entries if entry.is_file())
-    except OSError:  # not there, or closed to us: it is told where it is read
+    except OSError:  # not there, or closed to us: reading it says so
         return []
 
 

@@ -36,7 +36,7 @@ from diffsal.scoring.protocols import PROTOCOLS, FrameTruth, Protocol, centre_pr
 from diffsal.scoring.results import CENTRE, HUMANS, ClipScores
 
 PICTURES_AT_ONCE = 25
-LINES_PER_CLIP = 5  # problems of one clip that are told one by one
+LINES_PER_CLIP = 5  # problems of one clip that get a line each
 
 
 _job: Job | None = None  # a worker's own

@@ -137,7 +137,7 @@ NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the one in Python: that in C takes memory as told
+class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # written in Python; the one in C allocates what it is asked to
     """Builds dictionaries, lists, tuples, words, numbers and :class:`View`; raises :class:`Refused` for all else."""
 
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {

@@ -36,7 +36,7 @@ SCENES = (
 
 @dataclass(frozen=True, eq=False)
 class GazeClip:
-    """One clip (or picture, a clip of one frame) and everybody's fixations on it.
+    """One clip (or picture, a clip of one frame) and all observers' fixations on it.
 
     ``fixations``: float64 (n, 5), one row per fixation: observer, start and duration in seconds, x and y as fractions.
     """

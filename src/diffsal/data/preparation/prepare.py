@@ -99,7 +99,7 @@ def prepare(
     settings, result, done = settings or Preparation(), Prepared(), 0
     archives, foreign = find_archives(root)
     for step in (lambda: [partial(_extract, archive) for archive in archives],
-                 lambda: _sample_jobs(root, settings) if dataset == "gaze" else [],
+                 lambda: _sample_jobs(root, settings) if find(dataset) is gaze.DATABASE else [],
                  lambda: [partial(_prepare_clip, clip, root, settings) for clip in _clips(dataset, root, result)]):
         try:
             jobs = step()
@@ -129,7 +129,7 @@ def _run(stop: threading.Event, job: Job) -> Prepared:
 
 def _clips(dataset: str, root: Path, result: Prepared) -> list[Clip]:
     """Every clip; of the gaze layout those of each set that can be read."""
-    if dataset != "gaze":
+    if find(dataset) is not gaze.DATABASE:
         return find(dataset)(root, "all")
     clips, names = [], gaze.set_names(root)
     if not names:
