@@ -81,18 +81,20 @@ def blur_to_bytes(counts: Shaped[np.ndarray, "h w"], sigma_pixels: float) -> Sha
 
 def draw_map(
     places: Float[np.ndarray, "n 2"], height: int, width: int, aspect: float | None = None,
-    sigma: float = SIGMA_FRACTION,
+    sigma: float = SIGMA_FRACTION, weights: Float[np.ndarray, " n"] | None = None,
 ) -> Float[np.ndarray, "{height} {width}"]:
     """Places (fractions) blurred with ``sigma`` (of the width) and scaled to a maximum of 1: float32, 0 without any.
 
     ``aspect`` is the picture's own width over height (default: the grid's): σ is round on the picture, not on a
     stretched grid.
     """
-    places = places[inside(places)]
+    kept = inside(places)
+    places, weights = places[kept], None if weights is None else weights[kept]
     if not len(places):
         return np.zeros((height, width), np.float32)
     columns = _bumps(places[:, 0], width, sigma * width)
     rows = _bumps(places[:, 1], height, sigma * (width / height if aspect is None else aspect) * height)
+    rows = rows if weights is None else rows * weights[:, None].astype(np.float32)
     grid = rows.T @ columns  # a Gaussian is a column times a row: a sum over fixations, not a filter over pixels
     return grid / grid.max()
 

@@ -11,78 +11,25 @@ import copy
 import math
 import signal
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
 
-from diffsal.config import RunConfig
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
+from diffsal.training.config import TrainConfig
 from diffsal.training.logging import Meter
+from diffsal.training.phase import Phase, Shard
 from diffsal.training.run_folder import RunFolder
 from diffsal.weights.files import save
 
 MOST_BROKEN = 0.01  # of an epoch's samples; more stop the run
-RANK_SEED = 1_000_003  # between the processes' seeds
-
-
-@dataclass(frozen=True)
-class Shard:
-    """This process among all: which, of how many, on which device, and how many samples its micro-batch has."""
-
-    rank: int
-    num_processes: int
-    device: torch.device
-    micro_batch: int
-    accumulation: int
-
-
-class Phase(Protocol):
-    """What is learned from what, for ``num_steps`` optimiser steps. Steps are counted from the phase's first."""
-
-    name: str
-    num_steps: int
-    epoch_samples: int
-    ema_decay: float
-
-    def prepare(self, model: DiffSal) -> nn.Module:
-        """Freeze what does not learn, and wrap what does: :meth:`losses` calls the result, in every process alike."""
-        ...
-
-    def train_mode(self, model: DiffSal) -> None: ...
-
-    def parameter_groups(self, model: DiffSal) -> list[dict[str, Any]]:
-        """The optimiser's groups; ``peak`` is the learning rate that :meth:`rate_factor` multiplies."""
-        ...
-
-    def rate_factor(self, step: int) -> float: ...
-
-    def batches(self, first_step: int) -> Iterator[Any]:
-        """This process's micro-batches from ``first_step`` on: each with ``names`` and ``problems``, lists of str."""
-        ...
-
-    def losses(self, network: nn.Module, batch: Any) -> Tensor:
-        """One value per sample, (b,)."""
-        ...
-
-    def validate(self, model: DiffSal, on_part: Callable[[int, int], None]) -> dict[str, Any]:
-        """Scores of real sampling on a fixed seed, the same in every process; ``CC`` in it decides which is best.
-
-        ``on_part(done, total)`` is told how far it is.
-        """
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """What :meth:`load_state` needs to draw on as before; empty where batches depend on the step alone."""
-        ...
-
-    def load_state(self, state: dict[str, Any]) -> None: ...
 
 
 class Engine:
@@ -91,7 +38,7 @@ class Engine:
     ``self.average`` is the exponential moving average of weights and batch statistics (with ``ema_decay`` 0, a copy).
     """
 
-    def __init__(self, config: RunConfig, model: DiffSal, folder: RunFolder, accelerator: Accelerator) -> None:
+    def __init__(self, config: TrainConfig, model: DiffSal, folder: RunFolder, accelerator: Accelerator) -> None:
         self.config, self.model, self.folder, self.accelerator = config, model, folder, accelerator
         self.shard = shard_of(config, accelerator)
         self.average = copy.deepcopy(model).requires_grad_(False).eval().to(accelerator.device)
@@ -100,8 +47,6 @@ class Engine:
         self.broken = 0  # samples that could not be read in this epoch, over all processes
         self.stopped_by: int | None = None  # a signal to this process
         self.stopping = False  # agreed among all
-        if self.shard.rank:
-            torch.manual_seed(config.seed + RANK_SEED * self.shard.rank)
 
     def fit(self, phases: list[Phase], resume: bool = False) -> DiffSal | None:
         state = self.folder.load_checkpoint() if resume else None
@@ -122,17 +67,13 @@ class Engine:
         network = phase.prepare(self.model)
         optimiser = self.optimiser(phase)
         network, optimiser = self.accelerator.prepare(network, optimiser)
-        if state is not None:
-            sources = state["source"]
-            phase.load_state(sources[min(self.shard.rank, len(sources) - 1)])
+        rest_alike(self.average, self.model)
         if state is not None and state["phase"] == phase.name:  # else the checkpoint is from the end of the one before
             optimiser.load_state_dict(state["optimiser"])
             if self.accelerator.scaler is not None and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         batches = phase.batches(self.step - first)
         phase.train_mode(self.model)
-        if state is not None:
-            self.restore_random(state["random"])
         end = first + phase.num_steps
         while self.step < end:
             factor = phase.rate_factor(self.step - first)
@@ -156,6 +97,7 @@ class Engine:
         totals = torch.zeros(5, dtype=torch.float64)  # loss, samples, batches not finite, samples not read, signals
         culprits: list[str] = []
         problems: list[str] = []
+        torch.manual_seed(step_seed(self.config.seed, self.step, self.shard.rank))  # of dropout and stochastic depth
         for _ in range(self.config.accumulation):
             batch = next(batches)
             with self.accelerator.accumulate(network):
@@ -190,12 +132,12 @@ class Engine:
                 f"learning_rate; the last checkpoint is from before"
             )
         samples_before = self.step * self.config.batch_size
-        if samples_before // phase.epoch_samples != (samples_before + totals[1].item()) // phase.epoch_samples:
+        if samples_before // phase.epoch_examples != (samples_before + totals[1].item()) // phase.epoch_examples:
             self.broken = 0
         self.broken += int(totals[3])
-        if self.broken > MOST_BROKEN * phase.epoch_samples:
+        if self.broken > MOST_BROKEN * phase.epoch_examples:
             raise InputError(
-                f"step {self.step + 1}: {self.broken} samples of an epoch of {phase.epoch_samples} cannot be read, "
+                f"step {self.step + 1}: {self.broken} samples of an epoch of {phase.epoch_examples} cannot be read, "
                 "more than 1 %: check the data with `diffsal validate`, then --resume"
             )
 
@@ -223,8 +165,7 @@ class Engine:
         self.folder.write_json("scores.json", {**known, "last": line})
 
     def save(self, phase: Phase, optimiser: Any) -> None:
-        """Everything that a resumed run needs."""
-        random, sources = gather_object([random_state()]), gather_object([phase.state()])
+        """Everything that a resumed run needs: what it draws is a function of the seed and the step."""
         if self.shard.rank:
             return
         scaler = self.accelerator.scaler
@@ -232,32 +173,21 @@ class Engine:
             "model": self.model.state_dict(), "average": self.average.state_dict(),
             "optimiser": optimiser.state_dict(), "scaler": scaler.state_dict() if scaler is not None else {},
             "phase": phase.name, "step": self.step, "broken": self.broken,
-            "epoch": self.step * self.config.batch_size / phase.epoch_samples,
-            "random": random, "source": sources,
+            "epoch": self.step * self.config.batch_size / phase.epoch_examples,
         })
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Weights and counts from a checkpoint; optimiser and random states follow when their phase begins."""
+        """Weights and counts from a checkpoint; the optimiser follows when its phase begins."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.step, self.broken = state["step"], state["broken"]
         self.best = self.folder.read_json("scores.json", {}).get("best", {}).get("CC", -math.inf)
         self.folder.rewind_log(self.step)
 
-    def restore_random(self, states: list[dict[str, Any]]) -> None:
-        """Each process's own; with more processes than there were, the new ones are seeded by where the run stands."""
-        if self.shard.rank >= len(states):
-            torch.manual_seed(self.config.seed + RANK_SEED * self.shard.rank + self.step)
-            return
-        state = states[self.shard.rank]
-        torch.set_rng_state(state["torch"])
-        if state["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda"])
 
-
-def random_state() -> dict[str, Any]:
-    """What dropout and stochastic depth draw from; samples and their noise have generators of their own."""
-    return {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """What seeds torch's random numbers in one process's step: a resumed run draws what it would have drawn."""
+    return int(np.random.SeedSequence([seed, 3, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @torch.no_grad()
@@ -272,7 +202,15 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
             value.copy_(current[name])
 
 
-def learning_rate_factor(config: RunConfig, step: int, num_steps: int) -> float:
+@torch.no_grad()
+def rest_alike(average: nn.Module, model: nn.Module) -> None:
+    """What does not learn is the same in both: kept features are then those of the weights that are scored."""
+    for kept, value in zip(average.parameters(), model.parameters(), strict=True):
+        if not value.requires_grad:
+            kept.copy_(value)
+
+
+def learning_rate_factor(config: TrainConfig, step: int, num_steps: int) -> float:
     """Linear warm-up, then as ``config.schedule`` says: ``decay`` at each milestone, or half a cosine to 2 %."""
     if step < config.warm_up_steps:
         return (step + 1) / config.warm_up_steps
@@ -282,7 +220,7 @@ def learning_rate_factor(config: RunConfig, step: int, num_steps: int) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def accelerator_of(config: RunConfig) -> Accelerator:
+def accelerator_of(config: TrainConfig) -> Accelerator:
     """This process's place in the run. Raises :class:`InputError` where the machine cannot do what is asked."""
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if config.precision == "fp16" and not torch.cuda.is_available():
@@ -296,7 +234,7 @@ def accelerator_of(config: RunConfig) -> Accelerator:
     )
 
 
-def shard_of(config: RunConfig, accelerator: Accelerator) -> Shard:
+def shard_of(config: TrainConfig, accelerator: Accelerator) -> Shard:
     parts = accelerator.num_processes * config.accumulation
     if config.batch_size % parts:
         raise InputError(

@@ -1,57 +1,113 @@
-"""A frozen video encoder's features on disk, so that it runs once per window and not once per window and epoch."""
+"""A frozen video encoder's features on disk, so that it runs once and not once per epoch: of frames, or of windows."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from diffsal.config import ModelConfig
 from diffsal.data.clip import Clip
-from diffsal.training.window_examples import Window
-from diffsal.weights.files import save_tensors
+from diffsal.files import write_whole
+from diffsal.media.windows import window_indices
+from diffsal.networks.diffsal import DiffSal
+from diffsal.training.samplers import View
+
+Scales = list[Tensor]
 
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Half-precision files, one per window and side, that runs with the same encoder and picture size share.
+    """Half-precision files that runs with the same encoder and picture size share: one for each frame where the encoder
+    encodes frames one by one, else one for each window. Mirrored pictures have their own: strided convolutions of a
+    mirrored picture are not mirrored features.
 
-    Processor seconds of a training step on one core (``benchmarks/training.py --threads 1 --steps 1``, 2026-11-24),
-    from the second epoch on: compact, batch 2, 0.19 instead of 7.97; full size, batch 1, 8.98 instead of 31.50.
-
-    A full-size window (three scales of MViTv2-S at 224x384) takes 7.2 MB, a compact one 1.1 MB. The folder's name
-    holds a digest of the encoder's weights, so features of other weights are never taken.
+    The folder's name holds a digest of the encoder's weights, so features of other weights are never taken. Each file
+    is computed by itself, so what else is computed with it cannot change its last bits. A full-size window (three
+    scales of MViTv2-S at 224x384) takes 7.2 MB, a compact network's frame 0.14 MB.
     """
 
     folder: Path
+    num_frames: int  # of a window
+    frame_step: int  # of a window's frames one in so many is encoded; 0: windows are encoded whole
 
     @classmethod
-    def of(cls, root: Path, encoder: nn.Module, config: ModelConfig) -> FeatureCache:
+    def of(cls, root: Path, model: DiffSal) -> FeatureCache:
+        config = model.config
+        encoder = model.video_encoder.features if model.encodes_frames else model.video_encoder
+        assert isinstance(encoder, nn.Module)
         settings = (config.height, config.width, config.num_frames, config.preprocessing)
-        return cls(root / f"{config.video_encoder}-{digest(encoder, settings)[:12]}")
+        step = model.frame_step if model.encodes_frames else 0
+        return cls(root / f"{config.video_encoder}-{digest(encoder, settings)[:12]}", config.num_frames, step)
 
-    def path(self, clip: Clip, window: Window) -> Path:
-        side = "m" if window.mirrored else ""
-        return self.folder / clip.dataset / clip.name / f"{window.index:06d}{side}.safetensors"
+    def find(self, clip: Clip, num_frames: int, view: View) -> Scales | None:
+        """float32 scales (c, slots, h, w), fine to coarse, of a window; of frames what ``mix`` takes. None where some
+        are not there, or not whole. ``num_frames`` are the clip's."""
+        found = []
+        for kind, frame in self._units(num_frames, view):
+            tensors = self._read(self.path(clip, frame, view.mirrored, kind))
+            if tensors is None:
+                return None
+            found.append((kind, tensors))
+        return self._together(found)
 
-    def find(self, clip: Clip, window: Window) -> list[Tensor] | None:
-        """float32 scales (c, slots, h, w), fine to coarse; None where they are not there, or not whole."""
+    def keep(
+        self, clip: Clip, num_frames: int, view: View, frames: UInt8[Tensor, "f h w 3"],
+        encode: Callable[[str, UInt8[Tensor, "n h w 3"]], Scales],
+    ) -> Scales:
+        """What :meth:`find` will give, of the window's ``frames``; what is not there yet is encoded and written.
+
+        ``encode(kind, frames)`` gives the scales, each with a first dimension of 1: of a ``window``, or of a frame
+        the ``brightness`` or the ``features``.
+        """
+        found = []
+        units = self._units(num_frames, view)
+        positions = {unit: i for i, unit in reversed(list(enumerate(self._window(num_frames, view))))}
+        for kind, frame in units:
+            path = self.path(clip, frame, view.mirrored, kind)
+            tensors = self._read(path)
+            if tensors is None:
+                seen = frames if kind == "window" else frames[positions[frame]][None]
+                half = {f"scale{i}": x[0].half().cpu().contiguous() for i, x in enumerate(encode(kind, seen))}
+                write_whole(path, save(half), flush=False)
+                tensors = [x.float() for x in half.values()]
+            found.append((kind, tensors))
+        return self._together(found)
+
+    def path(self, clip: Clip, frame: int, mirrored: bool, kind: str) -> Path:
+        name = f"{frame:06d}{'m' if mirrored else ''}-{kind}.safetensors"
+        return self.folder / clip.dataset / clip.split / clip.name / name
+
+    def _window(self, num_frames: int, view: View) -> list[int]:
+        return window_indices(view.index, num_frames, self.num_frames)
+
+    def _units(self, num_frames: int, view: View) -> list[tuple[str, int]]:
+        """What a window is put together from: kind, and frame of the clip."""
+        if not self.frame_step:
+            return [("window", view.index)]
+        window = self._window(num_frames, view)
+        return [*(("brightness", i) for i in window), *(("features", i) for i in window[:: self.frame_step])]
+
+    @staticmethod
+    def _together(found: list[tuple[str, Scales]]) -> Scales:
+        if found[0][0] == "window":
+            return found[0][1]
+        kinds = ([scales for kind, scales in found if kind == wanted] for wanted in ("brightness", "features"))
+        return [torch.stack(scale, dim=1) for units in kinds for scale in zip(*units, strict=True)]
+
+    @staticmethod
+    def _read(path: Path) -> Scales | None:
         try:
-            tensors = load_file(self.path(clip, window))
+            tensors = load_file(path)
         except (FileNotFoundError, SafetensorError):
             return None
         return [tensors[name].float() for name in sorted(tensors)]
-
-    def keep(self, clip: Clip, window: Window, scales: list[Tensor]) -> list[Tensor]:
-        """Write ``scales`` (c, slots, h, w); what comes back is what :meth:`find` will give."""
-        half = [scale.half() for scale in scales]
-        save_tensors({f"scale{i}": x for i, x in enumerate(half)}, self.path(clip, window), {})
-        return [x.float() for x in half]
 
 
 def digest(network: nn.Module, settings: tuple) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from diffsal.config import RunConfig
+from diffsal.training.config import TrainConfig
 from diffsal.training.run_folder import RunFolder
 
 
 class Meter:
     """Between ``with`` and its end; only the main process shows and writes anything."""
 
-    def __init__(self, folder: RunFolder, config: RunConfig, phases: list[Any], shard: Any, step: int) -> None:
+    def __init__(self, folder: RunFolder, config: TrainConfig, phases: list[Any], shard: Any, step: int) -> None:
         self.folder, self.config, self.main, self.step = folder, config, shard.rank == 0, step
         self.total = sum(phase.num_steps for phase in phases)
         self.since, self.clips, self.loss_sum, self.losses = time.perf_counter(), 0, 0.0, 0
@@ -66,7 +66,7 @@ class Meter:
         if step % self.config.log_steps == 0 or step == self.total:
             values = {
                 "loss": self.loss_sum / self.losses, "learning_rate": learning_rate, "clips_per_second": rate,
-                "epoch": round(step * self.config.batch_size / phase.epoch_samples, 4),
+                "epoch": round(step * self.config.batch_size / phase.epoch_examples, 4),
             }
             self._write(step, phase, values)
             self.since, self.clips, self.loss_sum, self.losses = time.perf_counter(), 0, 0.0, 0

@@ -1,101 +1,155 @@
-"""Named settings of training: functions, each with what it should reach and how long it takes."""
+"""Named trainings: functions, each with what it should reach, how long it takes, and where its settings come from."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diffsal.config import (
-    AUDIO_VISUAL_MEAN,
-    AUDIO_VISUAL_STD,
-    DatabaseConfig,
-    Finish,
-    ModelConfig,
-    Preprocessing,
-    TrainConfig,
-)
+from diffsal.config import AUDIO_VISUAL_MEAN, AUDIO_VISUAL_STD, Finish, ModelConfig, Preprocessing
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
-from diffsal.training.database_phase import DatabasePhase, split_clips
-from diffsal.training.engine import Engine, Shard, accelerator_of, shard_of
-from diffsal.training.gaze_examples import GazeSamples
-from diffsal.training.gaze_phase import GazePhase, gaze_phases
+from diffsal.settings import change, nearest
+from diffsal.training.config import DatabaseConfig, GazeConfig, TrainConfig
+from diffsal.training.engine import Engine, accelerator_of, shard_of
 from diffsal.training.initialisation import initialise
+from diffsal.training.phases import database_phases, gaze_phases
 from diffsal.training.run_folder import RunFolder, environment
 from diffsal.weights.files import save
 
 AUDIO_VISUAL_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 CHANGEABLE = ("num_workers", "checkpoint_steps", "validation_steps", "log_steps")  # of a run that goes on
 VALIDATION_SCENES = ("021", "BasketballDrive", "Cactus", "Couple", "Lee", "Traffic")
+RELEASED = {"milestones": (1 / 3, 2 / 3), "mirror": False, "hold_out": 0, "released": True}
 
 
-def compact() -> tuple[ModelConfig, TrainConfig]:
+@dataclass(frozen=True)
+class Recipe:
+    """What a training begins with: the network, the run, and what is done to the network's maps afterwards.
+
+    ``finish.centre`` is a place-holder: where ``centre_gain`` is above 0, the mean map of the training pictures takes
+    its place.
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+    finish: Finish
+
+    def changed(self, settings: list[str]) -> Recipe:
+        """With ``key=value`` settings. Each name has one owner: :class:`InputError` for one that has none."""
+        recipe = self
+        if isinstance(self.train, DatabaseConfig) and change([self.train], _of(self.train, settings))[0].released:
+            recipe = replace(self, train=as_released(self.train))
+        changed = Recipe(*change((recipe.model, recipe.train, recipe.finish), settings))
+        if isinstance(changed.train, DatabaseConfig) and changed.finish != Finish():
+            raise InputError("exponent, motion_gain, sound_gain, speaker_gain and centre_gain are not for databases: "
+                             "the paper's maps are scored as the network gives them")
+        if changed.model.audio_encoder is None and changed.finish.sound_gain:
+            changed = replace(changed, finish=replace(changed.finish, sound_gain=0.0))
+        return changed
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"model": self.model.to_dict(), "train": self.train.to_dict(), "finish": self.finish.to_dict()}
+
+
+def _of(config: TrainConfig, settings: list[str]) -> list[str]:
+    return [setting for setting in settings if setting.partition("=")[0] in {f.name for f in fields(config)}]
+
+
+def compact() -> Recipe:
     """The light network that the package carries: MobileNetV2, YAMNet, a narrow Saliency-UNet with all four stages.
 
-    On the gaze layout, 75 minutes on one core of two; MODEL_CARD.md holds what it reached.
+    On the gaze layout, 75 minutes on one core of two; MODEL_CARD.md holds what it reached. Nothing here is the paper's
+    but the network's design and Algorithm 1: the sets, the losses beside the squared error, the share of last timesteps
+    and the finish were chosen by cross-validation (docs/compact.md).
     """
     model = ModelConfig(
         video_encoder="mobilenet_v2", audio_encoder="yamnet", widths=(96, 64, 32, 8), noise_width=8,
         noise_widths=(32, 24, 16), time_width=128, fusion_width=24, output_width=16, map_stride=4, audio_key="add",
         centre_prior=True,
     )
-    return model, TrainConfig(validation_scenes=VALIDATION_SCENES)
+    finish = Finish(exponent=1.1, motion_gain=1.25, sound_gain=3.0, centre_gain=0.45, centre=((0.0,),))
+    return Recipe(model, GazeConfig(validation_scenes=VALIDATION_SCENES), finish)
 
 
-def dhf1k() -> tuple[ModelConfig, DatabaseConfig]:
+def dhf1k() -> Recipe:
     """The paper's video-only network on DHF1K, from Kinetics-400 weights (``--init``): 3 epochs, batch 16.
 
-    Adam at 1e-4, times 0.1 at 50 % and 75 %, gradient norm at most 1, squared error summed over pixels, horizontal
-    flips. The paper reports CC 0.533, SIM 0.405, NSS 3.066, AUC-J 0.918 on the validation split (Table 8). It is for a
-    GPU: ``precision=bf16``, and ``accumulation`` or ``gradient_checkpointing=true`` where memory is short. It has not
-    been run to the end here: the database and such a machine were not at hand.
+    From the paper: the network, Algorithm 1 with the squared error summed over pixels, Adam at 1e-4, gradient norm at
+    most 1, times 0.1 at 50 % and 75 %. From the released code: one window per 16 frames. Ours: horizontal flips, and
+    every frame of a run of 16 as likely as the others. The 600 training videos have 346,140 frames (by TASED-Net's
+    counts), so an epoch holds about 21,900 windows, and the run 4,100 steps. ``released=true`` trains as the released
+    code does (:func:`as_released`).
 
-    What an epoch is, the paper does not say; ours holds one window per 16 frames, about 36,000. Variations are
-    settings: ``video_encoder=s3d`` or ``resnet3d_50``, ``modulation_stages=1`` to ``4``, ``sampling_steps=4``,
-    ``kl_weight=1``, ``predicts=noise``, or ``predicts=map``: the map at once, without noise and timestep.
+    The paper reports CC 0.533, SIM 0.405, NSS 3.066, AUC-J 0.918 on the validation split (Table 8). It is for a GPU:
+    ``precision=bf16``, and ``accumulation`` or ``gradient_checkpointing=true`` where memory is short. It has not been
+    run to the end here: the database and such a machine were not at hand.
+
+    The paper's ablations are settings: ``video_encoder=s3d`` or ``resnet3d_50``, ``modulation_stages=1`` to ``4``,
+    ``sampling_steps=4``, ``predicts=noise`` or ``predicts=map`` (the map at once, without noise and timestep),
+    ``noise_schedule=linear``, and as losses ``ce_weight=1 mse_weight=0``, ``kl_weight=1``, ``cc_weight=1``,
+    ``sim_weight=1``, ``nss_weight=1``; ``mute_share=1`` or ``blind_share=1`` drop a modality.
     """
-    return ModelConfig(audio_encoder=None), DatabaseConfig()
+    return Recipe(ModelConfig(audio_encoder=None), DatabaseConfig(), Finish())
 
 
-def hollywood2() -> tuple[ModelConfig, DatabaseConfig]:
+def hollywood2() -> Recipe:
     """:func:`dhf1k` on Hollywood-2. The paper: CC 0.765, SIM 0.610, NSS 3.955, AUC-J 0.951 on the test split."""
-    model, config = dhf1k()
-    return model, replace(config, databases=("hollywood2",))
+    recipe = dhf1k()
+    return replace(recipe, train=replace(recipe.train, databases=("hollywood2",)))
 
 
-def ucf_sports() -> tuple[ModelConfig, DatabaseConfig]:
+def ucf_sports() -> Recipe:
     """:func:`dhf1k` on UCF Sports. The paper: CC 0.685, SIM 0.543, NSS 3.483, AUC-J 0.928 on the test split.
 
     It calls the set too small for the network (103 videos): start from a DHF1K run (``--init``).
     """
-    model, config = dhf1k()
-    return model, replace(config, databases=("ucf_sports",))
+    recipe = dhf1k()
+    return replace(recipe, train=replace(recipe.train, databases=("ucf_sports",)))
 
 
-def audio_visual() -> tuple[ModelConfig, DatabaseConfig]:
+def audio_visual() -> Recipe:
     """The paper's network with sound on the six audio-visual sets together, from a DHF1K run: 4 epochs of one split.
 
     ``--init`` takes the DHF1K run's weights and AudioSet's for VGGish; ``fold=1`` to ``3`` is the split. The paper's
     Table 7, mean of the splits, CC and SIM: AVAD 0.738 and 0.571, ETMD 0.652 and 0.506, Coutrot1 0.638 and 0.515;
     with ``video_encoder=s3d`` AVAD 0.708 and 0.541, with ``resnet3d_50`` 0.632 and 0.471. ``audio_encoder=none``
-    trains without sound. Like :func:`dhf1k`, it is for a GPU and has not been run to the end here.
+    trains without sound. Like :func:`dhf1k`, it is for a GPU and has not been run to the end here. From the paper: what
+    :func:`dhf1k` names, and 4 epochs. From the released code: the normalisation of pixels. Ours: every tenth training
+    video is held out, and the best weights are chosen on these.
     """
-    model, config = dhf1k()
+    recipe = dhf1k()
     normalisation = Preprocessing(AUDIO_VISUAL_MEAN, AUDIO_VISUAL_STD)
-    return (
-        replace(model, audio_encoder="vggish", preprocessing=normalisation),
-        replace(config, databases=AUDIO_VISUAL_SETS, epochs=4),
+    return replace(
+        recipe, model=replace(recipe.model, audio_encoder="vggish", preprocessing=normalisation),
+        train=replace(recipe.train, databases=AUDIO_VISUAL_SETS, epochs=4),
     )
 
 
-RECIPES = {
+def as_released(config: TrainConfig) -> Any:
+    """``released=true``: as the released code trains.
+
+    Times 0.1 after a third and two thirds of the run (of three epochs, after the first and the second), no flips, no
+    training videos held out. It chooses its weights on what it reports: the test split (DHF1K: the validation split).
+    Figures got so are higher than those on data that nothing was chosen on, which is why it is not the default.
+    """
+    return replace(config, **RELEASED)
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
     "compact": compact, "dhf1k": dhf1k, "hollywood2": hollywood2, "ucf_sports": ucf_sports,
     "audio_visual": audio_visual,
 }
+
+
+def configure(recipe: str, settings: list[str] | None = None) -> Recipe:
+    """The recipe of that name with ``key=value`` settings; :class:`InputError` with the nearest right name."""
+    if recipe not in RECIPES:
+        raise InputError(f"{recipe}: no such recipe: {nearest(recipe, list(RECIPES))}")
+    return RECIPES[recipe]().changed(settings or [])
 
 
 def train(
@@ -104,114 +158,56 @@ def train(
     """Run a recipe on the data under ``data``; the weights are ``out/RECIPE.safetensors``, None if it was stopped.
 
     ``init`` are pretrained encoders, or the weights of a whole network to start from; ``settings`` are ``key=value``
-    of :class:`ModelConfig`, :class:`TrainConfig` or :class:`DatabaseConfig`. ``out`` is the run's folder
+    of :class:`ModelConfig`, of the recipe's :class:`TrainConfig` or of :class:`Finish`. ``out`` is the run's folder
     (:mod:`.run_folder`), from whose last checkpoint ``resume`` goes on, with the settings it began with. Raises
     :class:`InputError` for unknown names, with the nearest right one.
     """
-    if recipe not in RECIPES:
-        raise InputError(f"{recipe}: no such recipe: {_nearest(recipe, list(RECIPES))}")
-    model_config, train_config = configure(*RECIPES[recipe](), settings or [])
+    begun = configure(recipe, settings)
     if (out / "last.pt").exists() and not resume:
         raise InputError(f"{out}: holds a run already: go on with --resume, or give another folder")
-    accelerator = accelerator_of(train_config)
+    accelerator = accelerator_of(begun.train)
     folder = RunFolder(out, accelerator.is_main_process)
     resume = resume and folder.checkpoint.exists()  # a run that was killed before its first checkpoint begins anew
     if resume:
-        model_config, train_config = as_begun(folder, recipe, model_config, train_config, settings or [])
-    torch.manual_seed(train_config.seed)
-    model = DiffSal(model_config)
+        begun = as_begun(folder, recipe, begun, settings or [])
+    torch.manual_seed(begun.train.seed)
+    model = DiffSal(begun.model)
+    model.finish = begun.finish
     for path in init if not resume else ():
-        initialise(model, path)
-    shard = shard_of(train_config, accelerator)
-    phases = phases_of(model, train_config, data, out, shard)
-    begun = {"recipe": recipe, "model": asdict(model_config), "train": asdict(train_config)}
-    begun["init"] = [str(path) for path in init]
-    folder.open(begun, environment(str(shard.device), shard.num_processes), resume)
-    average = Engine(train_config, model.to(shard.device), folder, accelerator).fit(phases, resume)
+        initialise(model, path, keeps_centre=not any(s.startswith(("centre_gain=", "centre=")) for s in settings or ()))
+    shard = shard_of(begun.train, accelerator)
+    is_gaze = isinstance(begun.train, GazeConfig)
+    phases = gaze_phases(model, begun.train, data, out, shard) if isinstance(begun.train, GazeConfig) else (
+        database_phases(model, begun.train, data, out, shard))
+    if not resume:
+        begun = replace(begun, finish=model.finish)
+    model.finish = begun.finish
+    record = {"recipe": recipe, **begun.to_dict(), "init": [str(path) for path in init]}
+    folder.open(record, environment(str(shard.device), shard.num_processes), resume)
+    average = Engine(begun.train, model.to(shard.device), folder, accelerator).fit(phases, resume)
     path = out / f"{recipe}.safetensors"
     if average is not None and accelerator.is_main_process:
-        if isinstance(train_config, TrainConfig):
-            average.finish = finish_of(model_config, train_config, phases[0].samples)
-        save(average, path, {"diffsal.recipe": recipe}, half=isinstance(train_config, TrainConfig))
+        save(average, path, {"diffsal.recipe": recipe}, half=is_gaze)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return path if average is not None else None
 
 
-def finish_of(model: ModelConfig, config: TrainConfig, samples: GazeSamples) -> Finish:
-    """What is done to the maps of the trained network: exponent, what moves, what sounds, where people look anyway."""
-    sound_gain = config.sound_prior if model.audio_encoder is not None and config.motion_prior else 0.0
-    finish = Finish(config.sharpness, config.motion_prior, sound_gain)
-    if not config.centre_weight:
-        return finish
-    centre = samples.centre(model.height // 32, model.width // 32)[0, 0].tolist()
-    return replace(finish, centre_gain=config.centre_weight / config.sharpness, centre=centre)
-
-
-def phases_of(
-    model: DiffSal, config: TrainConfig | DatabaseConfig, data: Path, out: Path, shard: Shard
-) -> list[GazePhase] | list[DatabasePhase]:
-    """What is learned: on the gaze layout stills, then windows; on databases one phase."""
-    if isinstance(config, TrainConfig):
-        return gaze_phases(model.config, config, data, out, shard)
-    training, validation = split_clips(data, config)
-    return [DatabasePhase(model, config, training, validation, shard, out / "features")]
-
-
-def as_begun(
-    folder: RunFolder, recipe: str, model: ModelConfig, config: TrainConfig | DatabaseConfig, settings: list[str]
-) -> tuple[ModelConfig, TrainConfig | DatabaseConfig]:
+def as_begun(folder: RunFolder, recipe: str, asked: Recipe, settings: list[str]) -> Recipe:
     """The settings that a run began with; ``settings`` may repeat them, and change what no weight depends on."""
     begun = folder.read_json("config.json")
-    if begun is None or begun.get("recipe") != recipe:
+    if begun is None or begun.get("recipe") != recipe or "finish" not in begun:
         known = begun.get("recipe", "an older diffsal") if begun else "no recipe"
+        if begun and begun.get("recipe") == recipe:
+            known = "an older diffsal"
         raise InputError(f"{folder.path}: is a run of {known}, not of {recipe}; resume it as such")
-    model, config = ModelConfig.from_dict(begun["model"]), type(config)(**begun["train"])
-    asked = configure(model, config, settings)
-    for before, after in zip((model, config), asked, strict=True):
-        for field in fields(before):
-            old, new = getattr(before, field.name), getattr(after, field.name)
-            if old != new and field.name not in CHANGEABLE:
-                raise InputError(f"{field.name}={new}: the run began with {old}; resume it with that, or start another")
-    return asked
-
-
-def configure(
-    model: ModelConfig, train: TrainConfig | DatabaseConfig, settings: list[str]
-) -> tuple[ModelConfig, TrainConfig | DatabaseConfig]:
-    """Both configurations with ``key=value`` settings applied; a value is read as its field's present type."""
-    changes: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"{setting}: expected key=value")
-        owner = next((i for i, c in enumerate((model, train)) if name in {f.name for f in fields(c)}), None)
-        if owner is None:
-            known = [f.name for c in (model, train) for f in fields(c)]
-            raise InputError(f"{name}: no such setting: {_nearest(name, known)}")
-        try:
-            changes[owner][name] = _parse(value, getattr((model, train)[owner], name))
-        except ValueError as error:
-            raise InputError(f"{setting}: {error}") from None
-    try:
-        return replace(model, **changes[0]), replace(train, **changes[1])
-    except ValueError as error:
-        raise InputError(f"{' '.join(settings)}: {error}") from None
-
-
-def _parse(text: str, present: Any) -> Any:
-    if isinstance(present, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError("expected true or false")
-        return text.lower() == "true"
-    if isinstance(present, tuple):
-        items = [item for item in text.split(",") if item]
-        return tuple(type(present[0])(item) for item in items) if present else tuple(items)
-    if text.lower() == "none":
-        return None
-    return type(present)(text) if present is not None else (int(text) if text.isdigit() else text)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    before = Recipe(ModelConfig.from_dict(begun["model"]), type(asked.train).from_dict(begun["train"]),
+                    Finish.from_dict(begun["finish"]))
+    after = Recipe(*change((before.model, before.train, before.finish), settings))
+    for old, new in zip((before.model, before.train, before.finish), (after.model, after.train, after.finish),
+                        strict=True):
+        for field in fields(old):
+            was, now = getattr(old, field.name), getattr(new, field.name)
+            if was != now and field.name not in CHANGEABLE:
+                raise InputError(f"{field.name}={now}: the run began with {was}; resume it with that, or start another")
+    return after

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from diffsal.config import BatchNorm, EncoderPart
+from diffsal.config import FRAME_ENCODERS
+from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
+from diffsal.networks.encoders.base import FrameEncoder
+from diffsal.training.config import BatchNorm, EncoderPart
 
 
 def freeze(model: DiffSal, parts: Iterable[EncoderPart]) -> None:
@@ -28,6 +31,15 @@ def freeze(model: DiffSal, parts: Iterable[EncoderPart]) -> None:
         encoder = encoder_of(model, part)
         if encoder is not None:
             encoder.requires_grad_(False)
+
+
+def freeze_blocks(model: DiffSal, count: int) -> None:
+    """The first ``count`` blocks of a frame encoder's backbone do not learn, the others do."""
+    if not isinstance(model.video_encoder, FrameEncoder):
+        raise InputError(f"{model.config.video_encoder}: encodes windows whole; this recipe needs an encoder of single "
+                         f"frames: video_encoder={' or '.join(FRAME_ENCODERS)}")
+    for index, block in enumerate(model.video_encoder.features):
+        block.requires_grad_(index >= count)
 
 
 def train_mode(model: DiffSal, frozen: Iterable[EncoderPart], batch_norm: BatchNorm) -> None:
