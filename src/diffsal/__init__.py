@@ -10,7 +10,7 @@ _HOMES = {
     "ModelConfig": "diffsal.config",
     "Preprocessing": "diffsal.config",
     "SamplingConfig": "diffsal.config",
-    "TrainConfig": "diffsal.config",
+    "TrainConfig": "diffsal.training.config",
     "InputError": "diffsal.errors",
     "Prediction": "diffsal.prediction.pipeline",
     "convert": "diffsal.weights.convert",

@@ -10,7 +10,7 @@ from diffsal.media.source import Frame
 from diffsal.networks.diffsal import DiffSal
 from diffsal.prediction.hearing import HISTORY_SECONDS, Heard, Hearing, Synchrony
 from diffsal.prediction.pipeline import predict
-from diffsal.training.recipes import compact, configure
+from diffsal.training.recipes import configure
 from tests.movies import write_movie
 
 RATE = 25.0
@@ -68,7 +68,7 @@ def test_the_correlation_is_numpys_and_remembers_five_seconds():
 
 
 def test_a_hearing_gives_log_mels_and_correlations_or_neither():
-    config = configure(*compact(), ["height=64", "width=96"])[0]
+    config = configure("compact", ["height=64", "width=96"]).model
     sound = Sound(np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32), 16_000)
     frames = [Frame(i, i / RATE, np.zeros((4, 4, 3), np.uint8)) for i in range(40)]
     for weight, given in ((0.0, sound), (3.0, sound), (3.0, None)):
@@ -85,7 +85,7 @@ def test_a_hearing_gives_log_mels_and_correlations_or_neither():
 @pytest.fixture(scope="module")
 def network() -> DiffSal:
     torch.manual_seed(0)
-    config = configure(*compact(), ["height=64", "width=96"])[0]
+    config = configure("compact", ["height=64", "width=96"]).model
     return DiffSal(config, Finish(motion_gain=0.5, sound_gain=8.0)).eval()
 
 

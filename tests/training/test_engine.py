@@ -10,11 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffsal.config import DatabaseConfig, RunConfig
+from diffsal.config import Finish
 from diffsal.data.databases import synthetic
 from diffsal.errors import InputError
-from diffsal.training.engine import update_average
-from diffsal.training.recipes import dhf1k
+from diffsal.training.config import DatabaseConfig, TrainConfig
+from diffsal.training.engine import learning_rate_factor, step_seed, update_average
+from diffsal.training.phase import Phase
+from diffsal.training.recipes import configure, dhf1k
 from diffsal.training.recipes import train as train_here
 from tests.processes import NARROW, run, start, train, train_and_die, train_on_a_full_disk, train_smooth
 
@@ -130,16 +132,14 @@ def test_broken_samples_are_named_and_too_many_stop_the_run(tmp_path, monkeypatc
 
 
 def test_a_loss_that_is_no_number_stops_with_its_batch_and_moves_nothing(data, tmp_path, monkeypatch):
-    from diffsal.training.database_phase import DatabasePhase
-
-    losses, calls = DatabasePhase.losses, []
+    losses, calls = Phase.losses, []
 
     def third_is_nan(phase, network, batch):
         calls.append(batch.names)
         value = losses(phase, network, batch)
         return value * float("nan") if len(calls) == 3 else value
 
-    monkeypatch.setattr(DatabasePhase, "losses", third_is_nan)
+    monkeypatch.setattr(Phase, "losses", third_is_nan)
     with pytest.raises(InputError, match=r"step 3: the loss is not finite on dhf1k 000[12] frame") as error:
         train_here("dhf1k", data, tmp_path, [], settings=NARROW)
     assert all(name in str(error.value) for name in calls[2])
@@ -177,9 +177,26 @@ def test_the_average_moves_towards_the_weights():
 
 
 def test_the_papers_settings():
-    model, config = dhf1k()
-    assert model.audio_encoder is None and model.video_encoder == "mvit_v2_s"
-    assert isinstance(config, DatabaseConfig) and isinstance(config, RunConfig)
+    model, config, finish = dhf1k()
+    assert finish == Finish() and model.audio_encoder is None and model.video_encoder == "mvit_v2_s"
+    assert isinstance(config, DatabaseConfig) and isinstance(config, TrainConfig)
     assert (config.batch_size, config.learning_rate, config.clip_norm, config.epochs) == (16, 1e-4, 1.0, 3)
     assert (config.milestones, config.decay, config.weight_decay) == ((0.5, 0.75), 0.1, 0.0)
     assert (config.mse_weight, config.kl_weight, config.cc_weight, config.target_noise) == (1.0, 0.0, 0.0, 0.01)
+    assert not config.relative_error and config.mirror and config.hold_out == 10
+
+
+def test_released_trains_as_the_released_code_does():
+    """Three epochs of about 21,900 windows: times 0.1 after the first and the second, nothing mirrored or held out."""
+    config = configure("dhf1k", ["released=true"]).train
+    assert config.released and not config.mirror and config.hold_out == 0
+    steps = 3 * 21_900 // config.batch_size
+    rates = [learning_rate_factor(config, step, steps) for step in (0, steps // 3 - 1, steps // 3 + 1,
+                                                                    2 * steps // 3 - 1, 2 * steps // 3 + 1, steps - 1)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert configure("dhf1k", ["released=true", "mirror=true"]).train.mirror  # what is typed counts
+
+
+def test_dropout_is_drawn_from_seed_step_and_process():
+    seeds = {step_seed(seed, step, rank) for seed in range(3) for step in range(5) for rank in range(2)}
+    assert len(seeds) == 30 and step_seed(1, 2, 0) == step_seed(1, 2, 0) and all(0 <= s < 2**63 for s in seeds)

@@ -123,12 +123,12 @@ def test_every_entry_is_complete():
 def test_the_bundled_network_is_the_recipe_it_names():
     found = load("compact")
     assert entry_of("compact")
-    model, config = RECIPES["compact"]()
+    model, _, wanted = RECIPES["compact"]()
     assert found.config == model
     finish = found.finish
     assert (finish.exponent, finish.motion_gain, finish.sound_gain) == (
-        config.sharpness, config.motion_prior, config.sound_prior)
-    assert finish.centre_gain == pytest.approx(config.centre_weight / config.sharpness, abs=1e-6)
+        wanted.exponent, wanted.motion_gain, wanted.sound_gain)
+    assert finish.centre_gain == pytest.approx(wanted.centre_gain, abs=1e-4)
     prior = found.unet.fusion.prior.detach()
     assert torch.tensor(finish.centre).shape == prior.shape[-2:]
     assert (prior + finish.centre_gain * torch.tensor(finish.centre)).min().item() == pytest.approx(-1.947, abs=1e-3)

@@ -25,8 +25,9 @@ from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
 from diffsal.training.config import TrainConfig
 from diffsal.training.logging import Meter
-from diffsal.training.phase import Phase, Shard
+from diffsal.training.phase import Phase
 from diffsal.training.run_folder import RunFolder
+from diffsal.training.shard import Shard
 from diffsal.weights.files import save
 
 MOST_BROKEN = 0.01  # of an epoch's samples; more stop the run
@@ -76,7 +77,7 @@ class Engine:
         phase.train_mode(self.model)
         end = first + phase.num_steps
         while self.step < end:
-            factor = phase.rate_factor(self.step - first)
+            factor = learning_rate_factor(self.config, self.step - first, phase.num_steps)
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * factor
             loss = self.train_step(phase, network, optimiser, batches)

@@ -20,19 +20,9 @@ from diffsal.training.feature_cache import FeatureCache
 from diffsal.training.objective import Objective
 from diffsal.training.reader import Reader
 from diffsal.training.samplers import View
+from diffsal.training.shard import Shard
 from diffsal.training.trainable import checkpoint_gradients, freeze, freeze_blocks, synchronise_batch_norm, train_mode
 from diffsal.training.validation import validate
-
-
-@dataclass(frozen=True)
-class Shard:
-    """This process among all: which, of how many, on which device, and how many examples its micro-batch has."""
-
-    rank: int
-    num_processes: int
-    device: torch.device
-    micro_batch: int
-    accumulation: int
 
 
 @dataclass(frozen=True)
@@ -151,7 +141,7 @@ class Phase:
         train_mode(model, self.learning.frozen, self.config.batch_norm)
 
     def parameter_groups(self, model: DiffSal) -> list[dict[str, Any]]:
-        """The optimiser's groups; ``peak`` is the learning rate that :meth:`rate_factor` multiplies."""
+        """The optimiser's groups; ``peak`` is the learning rate that the engine multiplies."""
         slow = self.learning.backbone_learning_rate
         backbone = [] if slow is None else [p for p in model.video_encoder.features.parameters() if p.requires_grad]
         known = {id(p) for p in backbone}

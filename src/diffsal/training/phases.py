@@ -21,9 +21,10 @@ from diffsal.training.config import DatabaseConfig, GazeConfig, TrainConfig
 from diffsal.training.examples import Examples, ScoredExamples, Shares
 from diffsal.training.objective import Noising, Objective
 from diffsal.training.packed_frames import PackedFrames
-from diffsal.training.phase import Learning, Phase, Shard
+from diffsal.training.phase import Learning, Phase
 from diffsal.training.reader import Reader
 from diffsal.training.samplers import Balanced, EveryWindow
+from diffsal.training.shard import Shard
 
 CENTRE_EXAMPLES = 1000  # whose mean map is the centre
 LEAST_CENTRE = 1e-6  # of the mean map's maximum, where its logarithm is taken

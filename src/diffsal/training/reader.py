@@ -20,7 +20,8 @@ from diffsal.data.truth import count_fixations, draw_map, to_pixels
 from diffsal.errors import InputError
 from diffsal.media.mel import MelTrack, Sound
 from diffsal.media.windows import window_indices
-from diffsal.prediction.finish import brightness, moving_alone
+from diffsal.networks.encoders.mobilenet import MobileNetV2
+from diffsal.prediction.finish import moving_alone
 from diffsal.prediction.hearing import Synchrony
 from diffsal.training.packed_frames import PackedFrames
 from diffsal.training.samplers import View
@@ -173,24 +174,28 @@ class Reader:
 
     # --- what the finish weighs -----------------------------------------------------------------------------------
 
-    def priors(self, view: View, views: list[View]) -> tuple[np.ndarray, np.ndarray | None]:
+    def priors(
+        self, view: View, views: list[View]
+    ) -> tuple[Float[Tensor, "1 h2 w2"], Float[Tensor, "1 h3 w3"] | None]:
         """What moves alone in the window, and what moved with the sound up to its end (of all ``views`` at once)."""
         indices = tuple(v.index for v in views if v.clip == view.clip)
         found = self.synchrony(view.clip, indices)
-        return moving_alone(self._brightness(self.frames(view))), None if found is None else found[view.index]
+        moving = moving_alone(self._brightness(self.frames(view)).transpose(0, 1))[0]
+        return moving, None if found is None else found[view.index]
 
-    def _brightness(self, frames: UInt8[np.ndarray, "f h w 3"]) -> Float[np.ndarray, "f h2 w2"]:
+    def _brightness(self, frames: UInt8[np.ndarray, "f h w 3"]) -> Float[Tensor, "f 1 h2 w2"]:
         values = self.model.preprocessing
-        return np.stack([brightness(frame, values.mean, values.std) for frame in frames])
+        normalised = (torch.from_numpy(frames).float() / 255 - torch.tensor(values.mean)) / torch.tensor(values.std)
+        return MobileNetV2.brightness(normalised.movedim(3, 1))
 
-    def _synchrony(self, number: int, indices: tuple[int, ...]) -> dict[int, np.ndarray] | None:
+    def _synchrony(self, number: int, indices: tuple[int, ...]) -> dict[int, Tensor] | None:
         track, clip = self.track(number) if self.model.audio_encoder is not None else None, self.clips[number]
         if track is None:
             return None
         count, ahead = self.num_frames(number), self.model.num_frames - 1 - self.model.num_frames // 2
         stream, found = Synchrony(clip.frame_rate, ahead + 1), {}
         for i in range(count):
-            stream.add(self._brightness(np.stack(self._resized(number, [i])))[0], track.loudness(clip.seconds(i)))
+            stream.add(self._brightness(np.stack(self._resized(number, [i]))), [track.loudness(clip.seconds(i))])
             for index in (i - ahead, *(range(i - ahead + 1, count) if i == count - 1 else ())):
                 if index in indices:
                     found[index] = stream.at(min(index + ahead, count - 1))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,8 +26,7 @@ VALIDATION_SCENES = ("021", "BasketballDrive", "Cactus", "Couple", "Lee", "Traff
 RELEASED = {"milestones": (1 / 3, 2 / 3), "mirror": False, "hold_out": 0, "released": True}
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(NamedTuple):
     """What a training begins with: the network, the run, and what is done to the network's maps afterwards.
 
     ``finish.centre`` is a place-holder: where ``centre_gain`` is above 0, the mean map of the training pictures takes
@@ -42,13 +41,13 @@ class Recipe:
         """With ``key=value`` settings. Each name has one owner: :class:`InputError` for one that has none."""
         recipe = self
         if isinstance(self.train, DatabaseConfig) and change([self.train], _of(self.train, settings))[0].released:
-            recipe = replace(self, train=as_released(self.train))
-        changed = Recipe(*change((recipe.model, recipe.train, recipe.finish), settings))
+            recipe = self._replace(train=as_released(self.train))
+        changed = Recipe(*change(recipe, settings))
         if isinstance(changed.train, DatabaseConfig) and changed.finish != Finish():
             raise InputError("exponent, motion_gain, sound_gain, speaker_gain and centre_gain are not for databases: "
                              "the paper's maps are scored as the network gives them")
         if changed.model.audio_encoder is None and changed.finish.sound_gain:
-            changed = replace(changed, finish=replace(changed.finish, sound_gain=0.0))
+            changed = changed._replace(finish=replace(changed.finish, sound_gain=0.0))
         return changed
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,7 +70,7 @@ def compact() -> Recipe:
         noise_widths=(32, 24, 16), time_width=128, fusion_width=24, output_width=16, map_stride=4, audio_key="add",
         centre_prior=True,
     )
-    finish = Finish(exponent=1.1, motion_gain=1.25, sound_gain=3.0, centre_gain=0.45, centre=((0.0,),))
+    finish = Finish(exponent=1.1, motion_gain=1.25, sound_gain=3.0, centre_gain=0.4545, centre=((0.0,),))
     return Recipe(model, GazeConfig(validation_scenes=VALIDATION_SCENES), finish)
 
 
@@ -99,7 +98,7 @@ def dhf1k() -> Recipe:
 def hollywood2() -> Recipe:
     """:func:`dhf1k` on Hollywood-2. The paper: CC 0.765, SIM 0.610, NSS 3.955, AUC-J 0.951 on the test split."""
     recipe = dhf1k()
-    return replace(recipe, train=replace(recipe.train, databases=("hollywood2",)))
+    return recipe._replace(train=replace(recipe.train, databases=("hollywood2",)))
 
 
 def ucf_sports() -> Recipe:
@@ -108,7 +107,7 @@ def ucf_sports() -> Recipe:
     It calls the set too small for the network (103 videos): start from a DHF1K run (``--init``).
     """
     recipe = dhf1k()
-    return replace(recipe, train=replace(recipe.train, databases=("ucf_sports",)))
+    return recipe._replace(train=replace(recipe.train, databases=("ucf_sports",)))
 
 
 def audio_visual() -> Recipe:
@@ -123,8 +122,8 @@ def audio_visual() -> Recipe:
     """
     recipe = dhf1k()
     normalisation = Preprocessing(AUDIO_VISUAL_MEAN, AUDIO_VISUAL_STD)
-    return replace(
-        recipe, model=replace(recipe.model, audio_encoder="vggish", preprocessing=normalisation),
+    return recipe._replace(
+        model=replace(recipe.model, audio_encoder="vggish", preprocessing=normalisation),
         train=replace(recipe.train, databases=AUDIO_VISUAL_SETS, epochs=4),
     )
 
@@ -180,7 +179,7 @@ def train(
     phases = gaze_phases(model, begun.train, data, out, shard) if isinstance(begun.train, GazeConfig) else (
         database_phases(model, begun.train, data, out, shard))
     if not resume:
-        begun = replace(begun, finish=model.finish)
+        begun = begun._replace(finish=model.finish)
     model.finish = begun.finish
     record = {"recipe": recipe, **begun.to_dict(), "init": [str(path) for path in init]}
     folder.open(record, environment(str(shard.device), shard.num_processes), resume)
@@ -203,9 +202,8 @@ def as_begun(folder: RunFolder, recipe: str, asked: Recipe, settings: list[str])
         raise InputError(f"{folder.path}: is a run of {known}, not of {recipe}; resume it as such")
     before = Recipe(ModelConfig.from_dict(begun["model"]), type(asked.train).from_dict(begun["train"]),
                     Finish.from_dict(begun["finish"]))
-    after = Recipe(*change((before.model, before.train, before.finish), settings))
-    for old, new in zip((before.model, before.train, before.finish), (after.model, after.train, after.finish),
-                        strict=True):
+    after = Recipe(*change(before, settings))
+    for old, new in zip(before, after, strict=True):
         for field in fields(old):
             was, now = getattr(old, field.name), getattr(new, field.name)
             if was != now and field.name not in CHANGEABLE:

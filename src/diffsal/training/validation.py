@@ -6,23 +6,25 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate.utils import gather_object
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from diffsal.prediction.finish import finish_map
+from diffsal.config import Finish
+from diffsal.prediction.finish import finished
 from diffsal.scoring.metrics import cc, nss, sim
 from diffsal.training.examples import Batch, Example, ScoredExamples, quieten
+from diffsal.training.shard import Shard
 
 METRICS = ("CC", "SIM", "NSS")
 
 
 @torch.no_grad()
 def validate(
-    scored: ScoredExamples, sample: Callable[[Batch], Tensor], finish: Any, shard: Any, num_workers: int,
+    scored: ScoredExamples, sample: Callable[[Batch], Tensor], finish: Finish, shard: Shard, num_workers: int,
     on_part: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Means of CC, SIM and NSS over each clip's windows, over each set's clips, and over the sets, which is ``CC``, ….
@@ -47,16 +49,17 @@ def validate(
         for example, raw in zip(examples, sample(Batch.of(examples)) if examples else (), strict=True):
             clip = scored.reader.clips[example.view.clip]
             name = clip.split if clip.dataset == "gaze" else clip.dataset
-            rows.append((name, clip.name, score(raw[0].float().cpu().numpy(), example, finish)))
+            rows.append((name, clip.name, score(raw[0].float().cpu(), example, finish)))
     rows, skipped = gather_object(rows), gather_object(skipped)
     return {**means_of(rows), "windows": len(rows), **({"skipped": skipped} if skipped else {})}
 
 
-def score(raw: np.ndarray, example: Example, finish: Any) -> list[float]:
+def score(raw: Float[Tensor, "h w"], example: Example, finish: Finish) -> list[float]:
     """CC, SIM and NSS of a map; NaN for NSS where no fixations are known."""
     target = example.target[0]
-    finished = finish_map(raw, finish, example.motion, example.sound)
-    saliency = torch.from_numpy(cv2.resize(finished, target.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    motion, sound = (None if prior is None else prior[None] for prior in (example.motion, example.sound))
+    maps = finished(raw[None, None], finish, motion, sound)
+    saliency = F.interpolate(maps, size=target.shape, mode="bilinear")[0, 0]
     found = [cc(saliency, target).item(), sim(saliency, target).item()]
     return [*found, math.nan if example.fixated is None else nss(saliency, example.fixated[0]).item()]
 
