@@ -12,14 +12,13 @@ scratch. ``report`` prints the tables of docs/ablations.md and draws docs/ablati
 from __future__ import annotations
 
 import argparse
-import copy
 import itertools
 import json
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,8 +27,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from diffsal.config import ModelConfig, TrainConfig
-from diffsal.data.databases.gaze import saliency_map
+from diffsal.config import ModelConfig
+from diffsal.data.truth import draw_map
 from diffsal.errors import InputError
 from diffsal.figures.charts import COLOURS, padded, short, ticks
 from diffsal.networks.diffsal import DiffSal, Features
@@ -38,15 +37,19 @@ from diffsal.networks.encoders.mobilenet import MobileNetV2
 from diffsal.outputs.panels import write_figure
 from diffsal.scoring.metrics import cc
 from diffsal.training.engine import Engine, accelerator_of, shard_of
-from diffsal.training.gaze_examples import GazeSamples, key
-from diffsal.training.gaze_phase import FrameDenoiser, GazePhase
+from diffsal.training.examples import Batch
 from diffsal.training.initialisation import initialise
-from diffsal.training.recipes import compact, configure
+from diffsal.training.phase import Denoiser, Phase
+from diffsal.training.phases import gaze_phases
+from diffsal.training.recipes import configure
 from diffsal.training.run_folder import RunFolder, environment, git_revision
+from diffsal.training.shard import Shard
 
 # What all runs share. Stills, where the backbone learns, are left out: one epoch of them costs more than all of this.
 BUDGET = ("height=128", "width=224", "still_steps=0", "window_learning_rate=1e-3", "warm_up_steps=20",
-          "validation_steps=100000", "checkpoint_steps=100000")
+          "validation_steps=100000", "checkpoint_steps=100000", "num_workers=0", "exponent=1", "motion_gain=0",
+          "sound_gain=0", "centre_gain=0")
+SHARD = Shard(0, 1, torch.device("cpu"), 1, 1)
 SQUARED_ERROR = ("kl_weight=0", "cc_weight=0", "sim_weight=0")
 PAPER = (*SQUARED_ERROR, "last_timestep_share=0")  # Algorithm 1: squared error, timesteps drawn uniformly
 GRID = (1, 2, 4, 8)
@@ -76,6 +79,9 @@ VARIANTS = (
     Variant("squared error alone", SQUARED_ERROR),
     Variant("Algorithm 1, x0", PAPER, GRID, spread=True),
     Variant("Algorithm 1, noise", (*PAPER, "predicts=noise"), GRID),
+    Variant("cross-entropy", ("mse_weight=0", "ce_weight=0.001", *SQUARED_ERROR)),
+    Variant("linear schedule", ("noise_schedule=linear",)),
+    Variant("without picture", ("blind_share=1",)),
     Variant("eight + noise: nine fused", eight_slots=True),
     Variant("eight + noise: five fused", ("fused_slots=5",), eight_slots=True),
 )
@@ -84,15 +90,16 @@ VARIANTS = (
 class EightSlots(MobileNetV2):
     """The backbone's every second frame as a slot of its own, unmixed: as many as the paper's encoders give."""
 
-    slots = (1, 8, 8, 8)
+    slots = (8, 8, 8)
 
     def mix(self, frames: list[Tensor]) -> list[Tensor]:
-        """Each scale's frames projected to its width; the finest scale, which nothing looks at, as it is."""
+        """Each scale's frames projected to its width."""
         projected = []
         for mix, x in zip(self.mixes, frames[1:], strict=True):
+            x = x if x.shape[2] == self.slots_in else x[:, :, :: self.frame_step]
             y = mix.project(x.transpose(1, 2).flatten(0, 1))
             projected.append(y.unflatten(0, (len(x), -1)).transpose(1, 2))
-        return [frames[0], *projected]
+        return projected
 
 
 def network_of(config: ModelConfig, init: list[Path]) -> DiffSal:
@@ -111,7 +118,6 @@ class Runs:
 
     def __init__(self, data: Path, out: Path, init: list[Path], steps: int) -> None:
         self.data, self.out, self.init, self.steps = data, out, init, steps
-        self.samples: GazeSamples | None = None
         out.mkdir(parents=True, exist_ok=True)
         self.results = out / "results.jsonl"
 
@@ -119,28 +125,17 @@ class Runs:
         wanted = (variant.name, seed, self.steps)
         return any((row["name"], row["seed"], row["steps"]) == wanted for row in read(self.results))
 
-    def samples_of(self, model_config: ModelConfig, config: TrainConfig) -> GazeSamples:
-        """Read once; each run hears them as its own network does."""
-        if self.samples is None:
-            self.samples = GazeSamples(model_config, config, self.data, self.out / "frames")
-        samples = copy.copy(self.samples)
-        samples.model, samples.config, samples.mels = model_config, config, {}
-        return samples
-
     def run(self, variant: Variant, seed: int) -> None:
         began = time.process_time(), time.perf_counter()
         settings = [*BUDGET, f"window_steps={self.steps}", f"seed={seed}", *variant.settings]
-        model_config, config = configure(*compact(), settings)
-        accelerator = accelerator_of(config)
+        recipe = configure("compact", settings)
+        config, accelerator = recipe.train, accelerator_of(recipe.train)
         shard = shard_of(config, accelerator)
         torch.manual_seed(seed)
-        model = network_of(model_config, self.init).to(shard.device)
-        samples = self.samples_of(model_config, config)
-        rng = np.random.default_rng(seed)
-        phase = GazePhase("windows", config.window_steps, samples, config, shard, rng, self.out / "frames")
+        model = network_of(recipe.model, self.init).to(shard.device)
+        _, phase = gaze_phases(model, config, self.data, self.out, shard)
         folder = RunFolder(self.out / "run")
-        folder.open({"recipe": "compact", "model": asdict(model_config), "train": asdict(config)},
-                    environment(str(shard.device), 1), resume=False)
+        folder.open({"recipe": "compact", **recipe.to_dict()}, environment(str(shard.device), 1), resume=False)
         average = Engine(config, model, folder, accelerator).fit([phase])
         if average is None:
             raise SystemExit("stopped: what is done is kept")
@@ -161,7 +156,7 @@ class Runs:
         print(f"{variant.name}, seed {seed}: {scores}, {line['seconds']} s", flush=True)
 
     @staticmethod
-    def validate(phase: GazePhase, model: DiffSal, steps: int) -> dict:
+    def validate(phase: Phase, model: DiffSal, steps: int) -> dict:
         phase.config = replace(phase.config, sampling_steps=steps)
         return phase.validate(model, lambda done, total: None)
 
@@ -175,35 +170,40 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def mean_of_clips(clips: dict[str, list[list[float]]]) -> dict[str, list[float]]:
+    return {name: np.mean(rows, 0).round(4).tolist() for name, rows in clips.items()}
+
+
 # --- samples against people ---------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def spread(phase: GazePhase, model: DiffSal, steps: int) -> dict[str, float]:
+def spread(phase: Phase, model: DiffSal, steps: int) -> dict[str, float]:
     """How much samples of one frame differ, and how much the people do, over every third frame that validation scores.
 
     Standard deviations are means over pixels, over the mean map's; "halves" are two halves of the observers, "again" is
     the same observers drawn again with replacement.
     """
-    denoiser, generator, rng = FrameDenoiser(model), torch.Generator().manual_seed(0), np.random.default_rng(0)
-    size = (phase.model_config.height, phase.model_config.width)
+    denoiser, generator, rng = Denoiser(model), torch.Generator().manual_seed(0), np.random.default_rng(0)
+    size = (phase.reader.model.height, phase.reader.model.width)
     rows: list[dict[str, float]] = []
-    for clip in phase.samples.validation:
-        for sample in (s for s in phase.scored(clip) if s.index % SPREAD_FRAME_STEP == 0):
-            features = denoiser.features(phase.frames([sample]), phase.hear([sample], None))
-            video = [x.repeat(SAMPLES, 1, 1, 1, 1) for x in features.video]
-            audio = features.audio.repeat(SAMPLES, 1, 1, 1, 1) if features.audio is not None else None
-            noise = torch.randn(SAMPLES, 1, *size, generator=generator)
-            maps = model.sample(Features(video, audio), noise, steps)
-            target = phase.samples.target(sample)[None].expand_as(maps)
-            people = phase.samples.fixations(sample)
-            aspect = phase.samples.store.aspects[key(clip)]
-            halves, again = people_maps(people, size, aspect, rng)
-            rows.append({
-                "std": variation(maps), "cc": pairs_cc(maps),
-                "cc_one": cc(maps, target).mean().item(), "cc_mean": cc(maps.mean(0), target[0]).item(),
-                "people_std": variation(again), "people_cc": pairs_cc(again), "halves_cc": pairs_cc(halves),
-            })
+    for number, view in enumerate(phase.scored.views):
+        if view.index % SPREAD_FRAME_STEP:
+            continue
+        clip, batch = phase.reader.clips[view.clip], Batch.of([phase.scored[number]])
+        features = denoiser.features(*phase.inputs(batch))
+        video = [x.repeat(SAMPLES, 1, 1, 1, 1) for x in features.video]
+        audio = features.audio.repeat(SAMPLES, 1, 1, 1, 1) if features.audio is not None else None
+        noise = torch.randn(SAMPLES, 1, *size, generator=generator)
+        maps = model.sample(Features(video, audio), noise, steps)
+        target = batch.target.expand_as(maps)
+        people = clip.truth.gaze.on_frame(clip.seconds(view.index))
+        halves, again = people_maps(people, size, clip.width / clip.height, rng)
+        rows.append({
+            "std": variation(maps), "cc": pairs_cc(maps),
+            "cc_one": cc(maps, target).mean().item(), "cc_mean": cc(maps.mean(0), target[0]).item(),
+            "people_std": variation(again), "people_cc": pairs_cc(again), "halves_cc": pairs_cc(halves),
+        })
     means = {name: round(float(np.nanmean([row[name] for row in rows])), 4) for name in rows[0]}
     return {"sampling_steps": steps, "frames": len(rows), **means}
 
@@ -220,8 +220,8 @@ def pairs_cc(maps: Tensor) -> float:
 def people_maps(rows: np.ndarray, size: tuple[int, int], aspect: float, rng: np.random.Generator):
     """Maps of two random halves of the observers, and of ``SAMPLES`` draws of all of them with replacement."""
     observers = rng.permutation(np.unique(rows[:, 0]))
-    draw: Callable = lambda chosen: torch.from_numpy(saliency_map(  # noqa: E731
-        np.concatenate([rows[rows[:, 0] == o] for o in chosen]), *size, aspect))[None]
+    draw: Callable = lambda chosen: torch.from_numpy(draw_map(  # noqa: E731
+        np.concatenate([rows[rows[:, 0] == o] for o in chosen])[:, 3:5], *size, aspect))[None]
     half = len(observers) // 2
     halves = torch.stack([draw(observers[:half]), draw(observers[half:])])
     return halves, torch.stack([draw(rng.choice(observers, len(observers))) for _ in range(SAMPLES)])

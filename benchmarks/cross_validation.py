@@ -6,7 +6,7 @@ r"""Choices for the compact network that rest on every clip of the pack: cross-v
 
 ``train`` runs `diffsal train compact` at a small size and budget, once per fold, with the fold's scenes held out, and
 appends each held-out clip's scores to ``OUT/results.jsonl``: as the recipe finishes the network, without each of the
-priors, and with other weights of them (``FINISHES``). Folds that are there already are left alone; two commands with
+priors, and with other gains (``FINISHES``). Folds that are there already are left alone; two commands with
 other ``--folds`` can run beside each other. ``report`` prints the means over clips, and the difference from the first
 row clip by clip with its standard error.
 """
@@ -14,44 +14,47 @@ row clip by clip with its standard error.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shutil
 import time
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from ablations import read
+from ablations import SHARD, mean_of_clips, read
 
-from diffsal.config import TARGET_FRAME, TrainConfig
-from diffsal.data.databases.gaze import GazeClip, read_set
-from diffsal.prediction.finish import finished, moving_alone
-from diffsal.prediction.hearing import Synchrony
-from diffsal.training.engine import Shard
-from diffsal.training.gaze_examples import GazeSamples, key
-from diffsal.training.gaze_phase import VALIDATION_FRAME_STEP, FrameDenoiser, GazePhase
-from diffsal.training.recipes import compact, configure, finish_of, train
+from diffsal.config import Finish
+from diffsal.data.databases.gaze import read_set
+from diffsal.training.examples import Batch
+from diffsal.training.phase import Denoiser
+from diffsal.training.phases import gaze_phases, mean_map
+from diffsal.training.reader import Reader
+from diffsal.training.recipes import configure, train
 from diffsal.training.run_folder import git_revision
+from diffsal.training.validation import score
 from diffsal.weights.files import load
 
 BUDGET = ("height=128", "width=224", "still_steps=300", "window_steps=0", "validation_steps=100000",
           "checkpoint_steps=100000", "num_workers=0")
-UNFINISHED = {"sharpness": 1.0, "motion_prior": 0.0, "sound_prior": 0.0, "centre_weight": 0.0}
+UNFINISHED = {"exponent": 1.0, "motion_gain": 0.0, "sound_gain": 0.0, "centre_gain": 0.0}
+MOVED = "another moment's sound"
 FINISHES = {  # what differs from the recipe
     "as the recipe says": {},
     "no priors, exponent 1": UNFINISHED,
-    "no motion prior": {"motion_prior": 0.0, "sound_prior": 0.0},
-    "no sound prior": {"sound_prior": 0.0},
-    "another moment's sound": {},
-    "no added centre prior": {"centre_weight": 0.0},
+    "no motion prior": {"motion_gain": 0.0, "sound_gain": 0.0},
+    "no sound prior": {"sound_gain": 0.0},
+    MOVED: {},
+    "no added centre": {"centre_gain": 0.0},
     **{f"{name} {value}": {name: value} for name, values in {
-        "sharpness": (1.0, 1.2, 1.3), "motion_prior": (0.75, 1.0, 1.5), "sound_prior": (1.0, 2.0, 4.0),
-        "centre_weight": (0.15, 0.3, 0.75),
+        "exponent": (1.0, 1.2, 1.3), "motion_gain": (0.75, 1.0, 1.5), "sound_gain": (1.0, 2.0, 4.0),
+        "centre_gain": (0.15, 0.3, 0.7),
     }.items() for value in values},
 }
 NUM_FOLDS = 4
-FRAME_STEP = 20  # every so many-th frame of a held-out clip is scored
+FRAME_STEP = 20  # every 20th frame of a held-out clip is scored
 SETS = ("find", "hevc")
 
 
@@ -71,72 +74,52 @@ def run(options: argparse.Namespace, fold: int, scenes: list[str]) -> None:
     frames = options.out / "frames"
     frames.mkdir(exist_ok=True)
     (folder / "frames").symlink_to(frames.resolve())
-    settings = [*BUDGET, f"validation_scenes={','.join(scenes)}", *options.settings]
-    unfinished = [f"{name}={value}" for name, value in UNFINISHED.items()]
-    weights = train("compact", options.data, folder, options.init, settings=[*settings, *unfinished])
+    settings = [*BUDGET, f"validation_scenes={','.join(scenes)}", f"validation_stride={FRAME_STEP}", *options.settings]
+    weights = train("compact", options.data, folder, options.init, settings=settings)
     if weights is None:
         raise SystemExit("stopped: what is done is kept")
     trained = time.perf_counter()
     line = {"name": options.name, "fold": fold, "settings": options.settings, "git": git_revision(),
-            "clips": Scoring(options, folder, weights, settings).scores(),
+            "clips": scores(options.data, folder, weights, settings),
             "training_seconds": round(trained - began), "seconds": round(time.perf_counter() - began)}
     with (options.out / "results.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
     shutil.rmtree(folder)
 
 
-class Scoring:
-    """One fold's network on its held-out clips, finished in every way."""
+class MovedSound(Reader):
+    """A clip's sound is that of half its length later."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path, weights: Path, settings: list[str]) -> None:
-        config = configure(*compact(), settings)[1]
-        assert isinstance(config, TrainConfig)
-        model = load(weights)
-        self.samples = GazeSamples(model.config, config, options.data, options.out / "frames")
-        shard = Shard(0, 1, torch.device("cpu"), config.batch_size, 1)
-        self.phase = GazePhase("windows", 1, self.samples, config, shard, np.random.default_rng(0), folder / "features")
-        self.phase.prepare(model)
-        self.model = model.eval()
-        self.finishes = {
-            name: finish_of(model.config, replace(config, **changes), self.samples)
-            for name, changes in FINISHES.items()
-        }
+    def loudness(self, number: int, index: int) -> float:
+        count = self.num_frames(number)
+        return super().loudness(number, (index + count // 2) % count)
 
-    @torch.no_grad()
-    def scores(self) -> dict[str, dict[str, list[float]]]:
-        """CC, SIM and NSS, means over each clip's frames: {finish: {clip: three means}}."""
-        found: dict[str, dict[str, list[float]]] = {name: {} for name in FINISHES}
-        noise, size = torch.Generator().manual_seed(0), (self.samples.model.height, self.samples.model.width)
-        for clip in self.samples.validation:
-            rows: dict[str, list[np.ndarray]] = {name: [] for name in FINISHES}
-            hearing = self.hearing(clip, 0), self.hearing(clip, 1)
-            for sample in self.phase.scored(clip)[:: FRAME_STEP // VALIDATION_FRAME_STEP]:
-                frames, mels = self.phase.frames([sample]), self.phase.hear([sample], None)
-                x_t = torch.randn(1, 1, *size, generator=noise)
-                moving = moving_alone(frames[0][:, 0])
-                features = FrameDenoiser(self.model).features(frames, mels)
-                raw = self.model.sample(features, x_t, enlarged=False)
-                last = sample.index + self.model.config.num_frames - 1 - TARGET_FRAME
-                for name, finish in self.finishes.items():
-                    heard = hearing[name == "another moment's sound"]
-                    synchrony = None if heard is None else heard.at(last)[None]
-                    maps = self.model.enlarge(finished(raw, finish, moving, synchrony))
-                    rows[name].append(self.phase.scores_of(maps, [sample]))
-            for name, scored in rows.items():
-                if scored:
-                    found[name][key(clip)] = np.concatenate(scored).mean(0).round(4).tolist()
-        return found
 
-    def hearing(self, clip: GazeClip, moved: int) -> Synchrony | None:
-        """What moves with the clip's sound, or with that of half its length later."""
-        track, seconds = self.samples.sound(clip), self.samples.store.seconds[key(clip)]
-        if track is None:
-            return None
-        synchrony = Synchrony(1 / float(np.median(np.diff(seconds))), len(seconds))
-        loudness = np.roll([track.loudness(s) for s in seconds], moved * len(seconds) // 2)
-        bright = self.phase.frozen.brightness_of(list(self.samples.store.ranges[key(clip)]))
-        synchrony.add(bright.transpose(0, 1), loudness.tolist())
-        return synchrony
+@torch.no_grad()
+def scores(data: Path, folder: Path, weights: Path, settings: list[str]) -> dict[str, dict[str, list[float]]]:
+    """One fold's network on its held-out clips: CC, SIM and NSS, means over frames: {finish: {clip: three means}}."""
+    model, recipe = load(weights), configure("compact", settings)
+    model.finish = recipe.finish
+    stills, windows = gaze_phases(model, recipe.train, data, folder, SHARD)
+    centre = tuple(tuple(row) for row in mean_map(stills.examples).tolist())
+    finishes = {name: replace(Finish(**{**vars(model.finish), "centre": centre}), **changes)
+                for name, changes in FINISHES.items()}
+    windows.prepare(model)
+    denoiser, moved = Denoiser(model.eval()), copy.copy(windows.reader)
+    moved.__class__ = MovedSound
+    moved.__setstate__(moved.__getstate__())
+    scored, rows = windows.scored, defaultdict(lambda: defaultdict(list))
+    scored.priors = True
+    for number, view in enumerate(scored.views):
+        example = scored[number]
+        batch = Batch.of([example])
+        raw = model.sample(denoiser.features(*windows.inputs(batch)), batch.noise, enlarged=False)[0, 0]
+        elsewhere = replace(example, sound=moved.priors(view, scored.views)[1])
+        clip = scored.reader.clips[view.clip]
+        for name, finish in finishes.items():
+            found = score(raw, elsewhere if name == MOVED else example, finish)
+            rows[name][f"{clip.split}/{clip.name}"].append(found)
+    return {name: mean_of_clips(clips) for name, clips in rows.items()}
 
 
 def report(out: Path) -> None:

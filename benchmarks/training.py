@@ -14,12 +14,14 @@ import argparse
 import time
 
 import torch
+from torch import Tensor
 
-from diffsal.config import DatabaseConfig, ModelConfig
+from diffsal.config import ModelConfig
 from diffsal.media.mel import window_shape
 from diffsal.networks.diffsal import DiffSal
-from diffsal.training.database_phase import Denoiser
+from diffsal.training.config import DatabaseConfig
 from diffsal.training.objective import squared_error
+from diffsal.training.phase import Denoiser
 from diffsal.training.recipes import RECIPES
 from diffsal.training.trainable import checkpoint_gradients, freeze, train_mode
 
@@ -62,19 +64,27 @@ def measure(config: ModelConfig, batch: int, frozen: bool, checkpointed: bool, s
     mel = torch.randn(batch, *window_shape(config.audio_encoder)) if config.audio_encoder else None
     target, heard = torch.rand(batch, 1, config.height, config.width), torch.ones(batch, dtype=torch.bool)
     with torch.no_grad():
-        scales = denoiser.encode(frames) if frozen else None
+        scales = kept(denoiser, frames) if frozen else None
     times = []
     for _ in range(steps + 1):
         began = time.perf_counter(), time.process_time()
         t = torch.randint(0, model.schedule.num_timesteps, (batch,))
         x_t = model.schedule.add_noise(target, torch.randn_like(target), t)
-        x_0 = denoiser(x_t, t, None if frozen else frames, scales, mel, heard)
+        x_0 = denoiser(x_t, t, None if frozen else frames, scales, mel, heard, heard)
         squared_error(x_0, target).mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         times.append((time.perf_counter() - began[0], time.process_time() - began[1]))
     return min(t for t, _ in times[1:]), min(t for _, t in times[1:])
+
+
+def kept(denoiser: Denoiser, frames: Tensor) -> list[Tensor]:
+    """What the cache keeps of a window: its scales, or its frames' features."""
+    if not denoiser.model.encodes_frames:
+        return denoiser.encode(frames)
+    of_frames = denoiser.model.encode_frames(denoiser.normalise(frames).flatten(0, 1).movedim(3, 1))
+    return [x.unflatten(0, frames.shape[:2]).transpose(1, 2) for x in of_frames]
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from diffsal.config import ModelConfig
 from diffsal.media.mel import window_shape
 from diffsal.networks.diffsal import DiffSal
-from diffsal.training.database_phase import Denoiser
 from diffsal.training.objective import squared_error
+from diffsal.training.phase import Denoiser
 from diffsal.training.recipes import RECIPES
 from diffsal.training.trainable import freeze, train_mode
 
@@ -71,7 +71,7 @@ def measure(config: ModelConfig, batch: int, half: bool, compiled: bool, channel
     def step(called: torch.nn.Module) -> None:
         x_t = model.schedule.add_noise(target, torch.randn_like(target), t)
         with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
-            x_0 = called(x_t, t, frames, None, mel, heard)
+            x_0 = called(x_t, t, frames, None, mel, heard, heard)
         squared_error(x_0.float(), target).mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()

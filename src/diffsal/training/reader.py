@@ -188,6 +188,12 @@ class Reader:
         normalised = (torch.from_numpy(frames).float() / 255 - torch.tensor(values.mean)) / torch.tensor(values.std)
         return MobileNetV2.brightness(normalised.movedim(3, 1))
 
+    def loudness(self, number: int, index: int) -> float:
+        """How loud it is around a frame of a clip with sound."""
+        track = self.track(number)
+        assert track is not None
+        return track.loudness(self.clips[number].seconds(index))
+
     def _synchrony(self, number: int, indices: tuple[int, ...]) -> dict[int, Tensor] | None:
         track, clip = self.track(number) if self.model.audio_encoder is not None else None, self.clips[number]
         if track is None:
@@ -195,7 +201,7 @@ class Reader:
         count, ahead = self.num_frames(number), self.model.num_frames - 1 - self.model.num_frames // 2
         stream, found = Synchrony(clip.frame_rate, ahead + 1), {}
         for i in range(count):
-            stream.add(self._brightness(np.stack(self._resized(number, [i]))), [track.loudness(clip.seconds(i))])
+            stream.add(self._brightness(np.stack(self._resized(number, [i]))), [self.loudness(number, i)])
             for index in (i - ahead, *(range(i - ahead + 1, count) if i == count - 1 else ())):
                 if index in indices:
                     found[index] = stream.at(min(index + ahead, count - 1))
