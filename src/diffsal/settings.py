@@ -214,6 +214,8 @@ def _words(hint: Any, several: str = "") -> str:
             return " or ".join(_words(one, several) for one in arguments)
         case "literal":
             return "one of " * (len(arguments) > 1) + ", ".join(map(str, arguments))
+        case "tuple" if _kind(arguments[0]) == "tuple":
+            return f"rows of {_words(get_args(arguments[0])[0], 's')}"
         case "tuple" if arguments[-1] is Ellipsis:
             return f"{_words(arguments[0], 's')} with commas between"
         case "tuple":
