@@ -162,7 +162,8 @@ def test_a_finish_survives_json_and_refuses_what_cannot_be():
         ({"exponent": float("nan")}, "exponent is nan"), ({"exponent": 0}, "exponent is 0"),
         ({"motion_gain": -1.0}, "motion_gain is -1.0"), ({"sound_gain": "3"}, "sound_gain is '3'"),
         ({"centre_gain": 1.0}, "centre_gain needs a centre"), ({"centre": [[0.0], [0.0, 1.0]]}, "equal length"),
-        ({"centre": [[float("inf")]]}, "rows of finite numbers"), ({"centre": 3}, "rows of finite numbers"), ({"centre": []}, "1 to 64"),
+        ({"centre": [[float("inf")]]}, "rows of finite numbers"), ({"centre": 3}, "rows of finite numbers"),
+        ({"centre": []}, "1 to 64"),
     ):
         with pytest.raises(ValueError, match=message):
             Finish(**settings)
