@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gallery test fuzz clean
+.PHONY: demo gallery test test-fast coverage typecheck docs fuzz clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,5 +24,16 @@ test: $(VENV)/.installed
 fuzz: $(VENV)/.installed
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} $(BIN)/python -m pytest -n 2 --timeout 3600 tests/fuzz
 
+# Without the tests that tests/slow.txt names: under a minute
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# Every test, and which lines of src none of them ran
+coverage: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --cov=diffsal --cov-report=term-missing:skip-covered --cov-report=html
+
+typecheck: $(VENV)/.installed
+	$(BIN)/mypy
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site htmlcov

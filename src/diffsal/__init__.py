@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what editors and type checkers see of the names below
+    from diffsal.config import ModelConfig, Preprocessing, SamplingConfig, TrainConfig
+    from diffsal.errors import InputError
+    from diffsal.networks.diffsal import DiffSal
+    from diffsal.prediction.pipeline import Prediction, predict
+    from diffsal.scoring import metrics
+    from diffsal.scoring.evaluate import evaluate, score
+    from diffsal.weights import convert
+    from diffsal.weights.files import load
 
 # Public name → the module it lives in; imported when first asked for, so that `diffsal --help` is quick.
 _HOMES = {
@@ -21,10 +32,13 @@ _HOMES = {
     "score": "diffsal.scoring.evaluate",
 }
 _MODULES = ("convert", "metrics")  # public as a whole
-__all__ = sorted(_HOMES)
+__all__ = [
+    "DiffSal", "InputError", "ModelConfig", "Prediction", "Preprocessing", "SamplingConfig", "TrainConfig",
+    "convert", "evaluate", "load", "metrics", "predict", "score",
+]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'diffsal' has no attribute {name!r}")
     module = importlib.import_module(_HOMES[name])

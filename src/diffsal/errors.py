@@ -8,6 +8,9 @@ class InputError(ValueError):
 
     The message is one line: which file, what is wrong, where in it, and what to do about it. The command line
     prints it on stderr and exits with 1; anything else that is raised is a fault of ours and shows its traceback.
+
+    >>> str(InputError("clip.mp4: cut short;\\n   fetch it again"))
+    'clip.mp4: cut short; fetch it again'
     """
 
     def __init__(self, message: str) -> None:
