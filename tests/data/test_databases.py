@@ -225,3 +225,14 @@ def test_clips_travel_to_other_processes_and_can_forget_what_they_listed(copy):
     fresh = DATASETS["dhf1k"](copy("dhf1k", "images"), "all")[0].fresh()
     size = len(pickle.dumps(fresh))
     assert fresh.annotated and len(pickle.dumps(fresh)) > size == len(pickle.dumps(fresh.fresh()))
+
+
+def test_lost_fixations_written_as_numbers_are_left_out_and_counted(tmp_path):
+    root = synthetic.write("gaze", tmp_path)
+    header = "observer,start_s,duration_s,x,y\n"
+    (root / "gaze/play/ball.csv").write_text(header + "1,0,1,.5,.5\n2,0,1,0,0\n3,0,1,-1,-1\n4,0,1,1e8,1e8\n"
+                                             "5,0,1,nan,nan\n"
+                                             "6,0,1,0,.25\n")
+    clip = DATASETS["gaze"](root, "play")[0]
+    assert clip.observers(0).tolist() == [1, 6] and clip.truth.outside == 4
+    assert np.argwhere(clip.fixations(0)).tolist() == [[12, 0], [24, 32]]

@@ -25,7 +25,7 @@ from diffsal.errors import InputError
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 REPORT = os.environ.get("FUZZ_REPORT")
-NUM_KINDS = 30  # about as many as there are, all files of this folder together
+NUM_KINDS = 45  # about as many as there are, all files of this folder together
 HANG_SECONDS = 60
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 WORDS = (b"../", b"\0", b"\n", b"\xff\xfe", b"%s%n", b"\x1b[2J", b"NaN", b"1e999", b"-1", b"[", b"]", b'"', b",", b";")

@@ -165,3 +165,29 @@ def test_a_damaged_part_of_an_evaluation_is_made_again(tmp_path):
         assert kept is None or [c.name for c in kept] == [c.name for c in clips]
 
     attack("part of an evaluation", [part], tmp_path / "part.json", read, share=0.5)
+
+
+def test_what_weights_say_about_themselves(tmp_path, weights):
+    """The configuration and the finish in a file whose tensors are whole: values of any type, names of any kind."""
+    from diffsal.weights.files import load
+
+    data = weights.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header, rest = json.loads(data[8 : 8 + length]), data[8 + length :]
+
+    def read(path):
+        said = {**header["__metadata__"], "diffsal.config": path.read_bytes().decode("utf-8", "replace")}
+        text = json.dumps({**header, "__metadata__": said}).encode()
+        whole = path.with_name("whole.safetensors")
+        whole.write_bytes(len(text).to_bytes(8, "little") + text + rest)
+        load(str(whole))
+
+    seed = header["__metadata__"]["diffsal.config"].encode()
+    attack("weights: configuration", [seed], tmp_path / "config", read, share=2)
+
+
+def test_graphs(tmp_path):
+    from diffsal.runtime.graphs import read_graphs
+    from diffsal.weights.catalogue import find
+
+    attack("graph (.onnx)", [find("compact", graphs=True).read_bytes()], tmp_path / "a.onnx", read_graphs)

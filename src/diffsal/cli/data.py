@@ -47,7 +47,7 @@ def evaluate(
 
     _score(lambda on_done: run(
         dataset, data, weights or ["compact"], out, protocol=protocol and protocol.value, split=split, fold=fold,
-        clips=_names(clips), steps=steps, seed=seed, spacing=spacing and spacing.value,
+        clips=_names(clips), steps=steps, seed=seed, spacing=spacing.value if spacing else None,
         sound=[s.value for s in sound or [Sounds.own]], quality=quality, device=device.value, maps=maps,
         baselines=baselines, published=published, workers=workers, force=force, on_done=on_done), dataset, out)
 

@@ -77,7 +77,7 @@ class GazeTruth:
 
     @property
     def outside(self) -> int:
-        """How many fixations lie outside the picture, or nowhere."""
+        """How many fixations lie outside the picture, or nowhere: lost ones, written as 0, 0."""
         return int((~inside(self.gaze.fixations[:, 3:5])).sum())
 
     def _rows(self, clip: Clip, index: int) -> np.ndarray:
@@ -159,7 +159,7 @@ def read_clip(path: Path, table: Path) -> GazeClip:
     rows = [tuple(tables.number(row, column, table) for column in VIDEO_COLUMNS)
             for row in tables.read_rows(table, VIDEO_COLUMNS)]
     name = path.name if path.is_dir() else stem_of(path, (path.suffix.lower(), *tables.SUFFIXES))
-    return GazeClip(name, table.parent.name, path, False, np.array(rows, dtype=np.float64).reshape(-1, 5))
+    return GazeClip(name, table.parent.name, path, False, _without_lost(rows))
 
 
 def video_table(root: Path, set_name: str, stem: str) -> Path:
@@ -184,8 +184,15 @@ def _read_pictures(root: Path, set_name: str, folder: Path) -> list[GazeClip]:
     for path in files.values():
         rows = by_picture.get(path.stem) or by_picture.get(path.name)  # some tables keep the ending
         if rows:
-            clips.setdefault(path.stem, GazeClip(path.stem, set_name, path, True, np.array(rows, dtype=np.float64)))
+            clips.setdefault(path.stem, GazeClip(path.stem, set_name, path, True, _without_lost(rows)))
     return [clips[name] for name in sorted(clips)]
+
+
+def _without_lost(rows: list[tuple[float, ...]]) -> Float[np.ndarray, "n 5"]:
+    """The rows as an array; those at exactly 0, 0, which trackers write where they lost the eye, are nowhere (NaN)."""
+    array = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    array[(array[:, 3] == 0) & (array[:, 4] == 0), 3:5] = np.nan
+    return array
 
 
 def _picture_rows(table: Path) -> Iterator[tuple]:

@@ -19,6 +19,8 @@ from diffsal.errors import InputError
 from diffsal.folders import find_file
 from diffsal.media.source import VIDEO_SUFFIXES
 
+MOST_BYTES = 16 << 20  # of a list
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -70,6 +72,8 @@ def read_list(path: Path) -> list[tuple[str, int, float]]:
     if not path.exists():
         raise InputError(f"{path}: no such list; it comes with STAViS's package (fold_lists), see docs/databases.md")
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: is larger than any list of videos; fetch it again")
         lines = path.read_text(errors="replace").splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
