@@ -128,8 +128,8 @@ def _answer(path: str, answers: IO[bytes]) -> None:
 
 
 def _read(path: str) -> np.ndarray:
-    from scipy.io import loadmat  # type: ignore[import-untyped]
-    from scipy.sparse import issparse  # type: ignore[import-untyped]
+    from scipy.io import loadmat
+    from scipy.sparse import issparse
 
     try:
         with open(path, "rb") as file:

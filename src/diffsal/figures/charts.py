@@ -167,6 +167,6 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     """Spearman's ρ; NaN for fewer than three pairs or a constant side."""
     if len(x) < 3 or len(set(x)) < 2 or len(set(y)) < 2:
         return float("nan")
-    from scipy.stats import spearmanr  # type: ignore[import-untyped]
+    from scipy.stats import spearmanr
 
     return float(spearmanr(x, y).statistic)

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 
 from diffsal.data.truth import SIGMA_FRACTION, blur
 from diffsal.scoring.metrics import auc_borji, auc_judd, auc_shuffled, cc, information_gain, kld, nss, sim

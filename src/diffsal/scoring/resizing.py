@@ -7,7 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 
 MATLAB_A = -0.5  # of Keys' cubic kernel
 

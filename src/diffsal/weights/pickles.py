@@ -137,11 +137,11 @@ NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # written in Python; the one in C allocates what it is asked to
+class Reader(pickle._Unpickler):  # written in Python; the one in C allocates what it is asked to
     """Builds dictionaries, lists, tuples, words, numbers and :class:`View`; raises :class:`Refused` for all else."""
 
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
-        code: function for code, function in pickle._Unpickler.dispatch.items()  # type: ignore[attr-defined]
+        code: function for code, function in pickle._Unpickler.dispatch.items()
         if bytes([code]) not in WITHOUT_USE}
 
     def load_build(self) -> None:

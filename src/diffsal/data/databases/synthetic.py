@@ -202,7 +202,7 @@ def movie(path: Path, frames: np.ndarray, rate: float) -> None:
 
 def matrix(path: Path, variable: str, values: np.ndarray) -> None:
     """A MATLAB file with one variable."""
-    from scipy.io import savemat  # type: ignore[import-untyped]
+    from scipy.io import savemat
 
     path.parent.mkdir(parents=True, exist_ok=True)
     savemat(path, {variable: values}, do_compression=True)

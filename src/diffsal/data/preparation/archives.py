@@ -144,8 +144,8 @@ def _tar_entries(archive: Path, file: tarfile.TarFile) -> Iterator[Entry]:
         if not e.isfile() or e.issparse():
             raise InputError(f"{archive}: its entry {e.name!r} is no file; such archives are not extracted")
         yield Entry(e.name, e.size, partial(file.extractfile, e))  # type: ignore[arg-type]
-    file.fileobj.seek(file.offset)  # type: ignore[union-attr]
-    if file.fileobj.read(tarfile.BLOCKSIZE).count(0) != tarfile.BLOCKSIZE:  # type: ignore[union-attr]
+    file.fileobj.seek(file.offset)
+    if file.fileobj.read(tarfile.BLOCKSIZE).count(0) != tarfile.BLOCKSIZE:
         raise tarfile.ReadError("its end is missing")  # tarfile itself stops in silence at a damaged header
 
 
