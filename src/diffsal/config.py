@@ -15,6 +15,7 @@ AudioEncoderName = Literal["vggish", "yamnet"]
 FRAME_ENCODERS = ("mobilenet_v2", "efficientnet_lite0")  # the video encoders that encode single frames
 Spacing = Literal["linspace", "leading", "trailing"]
 Prediction = Literal["x_0", "noise", "map"]
+SoundFusion = Literal["modulation", "cross_attention", "addition", "concatenation"]
 NoiseScheduleName = Literal["cosine", "linear"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -73,6 +74,7 @@ class ModelConfig(Settings):
     interaction_softmax: Literal["picture", "row"] = "picture"
     audio_memory: Literal["aligned", "released"] = "aligned"  # "released": memory re-read without transposing
     query_depth: Literal[1, 3] = 1  # temporal extent of Q's kernel over its one slot; the released network carries 3
+    sound_fusion: SoundFusion = "modulation"  # the paper's; the others are its ablations, without a gate
     audio_key: Literal["replace", "add"] = "replace"  # gated audio in place of K's input, or added to it
     predicts: Prediction = "x_0"  # what the last layer gives: S_0, the noise, or the map without noise and timestep
     noise_schedule: NoiseScheduleName = "cosine"  # of the forward process: the paper's, or Ho et al.'s linear betas

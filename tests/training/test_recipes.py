@@ -121,6 +121,9 @@ SETTINGS = {  # the paper's ablations, each a value of a setting
     "SIM": ["mse_weight=0", "sim_weight=1"],
     "NSS": ["mse_weight=0", "nss_weight=1"],
     "linear schedule": ["noise_schedule=linear"],
+    "addition of sound": ["audio_encoder=yamnet", "sound_fusion=addition"],
+    "concatenation with sound": ["audio_encoder=yamnet", "sound_fusion=concatenation"],
+    "cross-attention to sound": ["audio_encoder=yamnet", "sound_fusion=cross_attention"],
     "without picture": ["blind_share=1"],
     "without sound": ["mute_share=1", "audio_encoder=yamnet"],
 }

@@ -57,8 +57,12 @@ class ModulationAttention(nn.Module):
         self.value = DepthwiseProjection(width, stride, stride)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "n c h w"], key_input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n hw c"]:
-        q, k, v = self.query(x), self.key(key_input), self.value(x)
+    def forward(
+        self, x: Float[Tensor, "n c h w"], key_input: Float[Tensor, "n c h w"],
+        value_input: Float[Tensor, "n c h w"] | None = None,
+    ) -> Float[Tensor, "n hw c"]:
+        """``value_input`` None: V looks at ``x``, as Q does."""
+        q, k, v = self.query(x), self.key(key_input), self.value(x if value_input is None else value_input)
         q, k, v = (rearrange(y, "n k (heads c) -> n heads k c", heads=self.heads) for y in (q, k, v))
         y = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         return self.out(rearrange(y, "n heads k c -> n k (heads c)"))
@@ -93,6 +97,9 @@ class ModulationStage(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Mlp(width, round(width * config.mlp_ratio))
         self.align = nn.Conv2d(audio_channels, width, 1) if audio_channels is not None else None
+        self.sound_fusion = config.sound_fusion
+        joins = self.align is not None and self.sound_fusion == "concatenation"
+        self.join = nn.Conv2d(2 * width, width, 1) if joins else None
 
     def forward(
         self,
@@ -106,14 +113,16 @@ class ModulationStage(nn.Module):
         pictures = rearrange(x, "b c s h w -> (b s) c h w")
         tokens = rearrange(pictures, "n c h w -> n (h w) c")
         normed = rearrange(self.norm1(tokens), "n (h w) c -> n c h w", h=height)
-        key_input, interaction = normed, None
-        if self.align is not None and audio is not None:
+        key_input, value_input, interaction = normed, None, None
+        if self.align is not None and audio is not None and self.sound_fusion != "modulation":
+            normed, key_input, value_input = self.fuse(x, normed, audio, heard)
+        elif self.align is not None and audio is not None:
             gated, interaction = self.interact(x, audio)
             key_input = gated if self.audio_key == "replace" else normed + gated
             if heard is not None:
                 spoken = rearrange(heard[:, None].expand(b, x.shape[2]), "b s -> (b s)")
                 key_input = torch.where(spoken[:, None, None, None], key_input, normed)
-        tokens = tokens + self.attention(normed, key_input)
+        tokens = tokens + self.attention(normed, key_input, value_input)
         tokens = tokens + self.mlp(self.norm2(tokens))
         return rearrange(tokens, "(b s) (h w) c -> b c s h w", b=b, h=height), interaction
 
@@ -128,13 +137,38 @@ class ModulationStage(nn.Module):
         up = rearrange(self.upsample(rearrange(x, "b c s h w -> (b s) c h w")), "(b s) c h w -> b c s h w", b=b)
         return up if scale is None else up + scale
 
+    def fuse(
+        self, x: Float[Tensor, "b c s h w"], normed: Float[Tensor, "n c h w"], audio: Float[Tensor, "b a s2 h2 w2"],
+        heard: Bool[Tensor, " b"] | None,
+    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"], Float[Tensor, "n c h w"] | None]:
+        """What Q, K and V look at in the ablations of the modulation (V None: what Q does); slots in the batch.
+
+        ``cross_attention``: K and V look at the audio. ``addition``: it is added to the picture. ``concatenation``:
+        both side by side, brought to the width by a linear map.
+        """
+        size = (x.shape[2], *x.shape[-2:])
+        sound = rearrange(F.interpolate(self.aligned(audio), size=size, mode="nearest"), "b c s h w -> (b s) c h w")
+        if self.join is not None:
+            fused = self.join(torch.cat([normed, sound], dim=1))
+        else:
+            fused = normed + sound if self.sound_fusion == "addition" else sound
+        if heard is not None:
+            spoken = rearrange(heard[:, None].expand(len(x), x.shape[2]), "b s -> (b s)")
+            fused = torch.where(spoken[:, None, None, None], fused, normed)
+        return (normed, fused, fused) if self.sound_fusion == "cross_attention" else (fused, fused, None)
+
+    def aligned(self, audio: Float[Tensor, "b a s h w"]) -> Float[Tensor, "b c s h w"]:
+        """Audio at the stage's width."""
+        assert self.align is not None
+        b = len(audio)
+        return rearrange(self.align(rearrange(audio, "b a s h w -> (b s) a h w")), "(b s) c h w -> b c s h w", b=b)
+
     def interact(
         self, x: Float[Tensor, "b c s h w"], audio: Float[Tensor, "b a s2 h2 w2"]
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "b c h w"]]:
         """Audio gated by where it agrees with the picture, slots in the batch, and the interaction itself."""
-        assert self.align is not None
         b, _, slots, height, width = x.shape
-        aligned = rearrange(self.align(rearrange(audio, "b a s h w -> (b s) a h w")), "(b s) c h w -> b c s h w", b=b)
+        aligned = self.aligned(audio)
         if aligned.shape[2:].numel() > 1:  # one value for the whole window needs no enlarging
             aligned = F.interpolate(aligned, size=(slots, height, width), mode="nearest")
         interaction = sum((aligned * x).unbind(2)) / slots

@@ -16,7 +16,7 @@ from diffsal.weights.files import read_metadata, read_tensors
 from diffsal.weights.metadata import CONFIG_KEY, finish_of
 from diffsal.weights.torch_files import is_safetensors
 
-SOUND_PARTS = ("audio_encoder.", ".align.")  # what a network without sound has nothing for
+SOUND_PARTS = ("audio_encoder.", ".align.", ".join.")  # what a network without sound has nothing for
 STAGE_PART = re.compile(r"(?:unet\.stages|unet\.fusion\.norms|unet\.fusion\.reduce|adapters)\.(\d)\.")
 
 

@@ -90,7 +90,8 @@ def dhf1k() -> Recipe:
     The paper's ablations are settings: ``video_encoder=s3d`` or ``resnet3d_50``, ``modulation_stages=1`` to ``4``,
     ``sampling_steps=4``, ``predicts=noise`` or ``predicts=map`` (the map at once, without noise and timestep),
     ``noise_schedule=linear``, and as losses ``ce_weight=1 mse_weight=0``, ``kl_weight=1``, ``cc_weight=1``,
-    ``sim_weight=1``, ``nss_weight=1``; ``mute_share=1`` or ``blind_share=1`` drop a modality.
+    ``sim_weight=1``, ``nss_weight=1``. With sound (:func:`audio_visual`): ``mute_share=1`` or ``blind_share=1`` drop a
+    modality, ``sound_fusion=addition``, ``concatenation`` or ``cross_attention`` take the place of the modulation.
     """
     return Recipe(ModelConfig(audio_encoder=None), DatabaseConfig(), Finish())
 
