@@ -25,8 +25,8 @@ import torch
 
 from diffsal.media.mel import MelTrack
 from diffsal.media.source import open_source
+from diffsal.outputs.overlay import Overlayer, VideoWriter
 from diffsal.outputs.render import Outputs, render
-from diffsal.outputs.writers import Overlayer, VideoWriter
 from diffsal.prediction.pipeline import frame_noise, usual_every
 from diffsal.runtime.fused import for_inference
 from diffsal.weights.files import load

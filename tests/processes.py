@@ -128,7 +128,7 @@ def predict_stuck(video: Path, stuck: Path, fails: bool) -> None:
 
     import diffsal.weights.files
     from diffsal.cli.commands import main
-    from diffsal.outputs.writers import VideoWriter
+    from diffsal.outputs.overlay import VideoWriter
     from tests.standin import StandIn
 
     class Stuck(StandIn):

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from diffsal.errors import printable
 from diffsal.files import remove_unfinished
 
 CLEANING_SECONDS = 10.0  # after a Ctrl-C
@@ -30,7 +31,8 @@ class Rate(ProgressColumn):
 
 
 def bar(console: Console, unit: str = "fps") -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(unit), TimeRemainingColumn())
+    name = TextColumn("{task.description}", markup=False)  # a file's name is no markup
+    columns = (name, BarColumn(), MofNCompleteColumn(), Rate(unit), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
@@ -39,7 +41,7 @@ def watched(name: str, total: int | None = None, unit: str = "fps") -> Iterator[
     """A progress bar on a terminal: the function that it gives takes the number done, and a new total if there is one.
     """
     with bar(Console(stderr=True), unit) as progress, interruptible():
-        task = progress.add_task(name, total=total)
+        task = progress.add_task(printable(name), total=total)
         yield lambda done, total=total: progress.update(task, completed=done, total=total)
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """``text`` in one line, without characters that steer a terminal: names and metadata are a stranger's."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(text).split()))
+
+
 class InputError(ValueError):
     """Something given from outside cannot be used: a file, a folder, a name, a setting.
 
@@ -14,6 +19,4 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        line = " ".join(str(message).split())
-        # Names and metadata are a stranger's: none of their characters may steer a terminal.
-        super().__init__("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line))
+        super().__init__(printable(message))

@@ -17,8 +17,10 @@ import pytest
 from diffsal.cli.progress import run_all
 from diffsal.errors import InputError
 from diffsal.media.source import open_source
+from diffsal.outputs.arrays import ArrayWriter
+from diffsal.outputs.contact_sheet import contact_sheet
+from diffsal.outputs.overlay import COLORMAPS, Overlayer
 from diffsal.outputs.render import Outputs, render
-from diffsal.outputs.writers import COLORMAPS, ArrayWriter, Overlayer, contact_sheet
 from diffsal.prediction.pipeline import Prediction
 from tests.media.test_media import loudest_seconds
 from tests.movies import picture, tone, turn, write_movie

@@ -18,7 +18,7 @@ from diffsal.cli import data as cli_data
 from diffsal.cli import pictures as cli_pictures
 from diffsal.cli import weights as cli_weights
 from diffsal.cli.cluster import with_address
-from diffsal.cli.options import Colormap, Device, complain
+from diffsal.cli.options import Colormap, Device, complain, show_any_character
 from diffsal.errors import InputError
 from diffsal.files import remove_unfinished
 
@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     The process then ends at once, whatever its threads are in the middle of: the network, a slow address.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads: threads that wait do not spin
+    show_any_character()
     if arguments is not None:
         _run(with_address(arguments))
     code: int | str | None = 1

@@ -130,7 +130,7 @@ def validate(
 
     with watched(dataset, unit="clips/s") as show:
         report = validation.validate(dataset, data, split, partial=partial, full=full, on_clip=show)
-    Console().print(report.table())
+    Console(markup=False).print(report.table())
     for problem in report.problems:
         complain(problem)
     raise typer.Exit(int(bool(report.problems)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from enum import Enum
+
+from diffsal.errors import printable
 
 
 class Device(str, Enum):
@@ -44,5 +47,12 @@ class Sounds(str, Enum):
 
 def complain(message: str) -> int:
     """One line on stderr; the exit code that belongs to it."""
-    print(f"diffsal: {message}", file=sys.stderr)
+    print(f"diffsal: {printable(message)}", file=sys.stderr)
     return 1
+
+
+def show_any_character() -> None:
+    """Let standard output and error show something for every character, whatever their encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from diffsal.bars import bar, interruptible
-from diffsal.errors import InputError
+from diffsal.errors import InputError, printable
 from diffsal.files import final_name
 from diffsal.media.source import expand, open_source
 from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.render import Outputs, Rendered, outputs_for, render
+
+TRACEBACKS = "DIFFSAL_TRACEBACKS"  # in the environment: an error that nobody foresaw ends the run and shows where
 
 
 def run_all(
@@ -32,14 +35,16 @@ def run_all(
     done = 0
     with bar(console) as progress, interruptible():
         for name in names:
-            task = progress.add_task(name, total=None)
+            task = progress.add_task(printable(name), total=None)
             try:
                 result, outputs = _one(model, name, wanted, only_maps, force, several, taken, settings, progress, task)
             except KeyboardInterrupt:
                 progress.stop()
                 _tell([f"{name}: stopped; {done} of {len(names)} inputs are done, nothing half-written is left"])
                 return 1
-            except (InputError, OSError) as error:
+            except Exception as error:  # whatever a library raises, the other inputs are still done
+                if os.environ.get(TRACEBACKS):
+                    raise
                 failed = True
                 _tell([_line(error, name)])
                 continue
@@ -48,8 +53,8 @@ def run_all(
             done += 1
             failed = failed or bool(result.problems)
             _tell(result.problems)
-            where = ", ".join(map(str, [*outputs.files, *([outputs.maps] if outputs.maps else [])]))
-            print(f"{name}: {result.frames} frame{'s' * (result.frames != 1)} → {where}")
+            where = printable(", ".join(map(str, [*outputs.files, *([outputs.maps] if outputs.maps else [])])))
+            print(f"{printable(name)}: {result.frames} frame{'s' * (result.frames != 1)} → {where}")
     return int(failed)
 
 
@@ -87,10 +92,13 @@ def _expanded(inputs: list[str]) -> tuple[list[str], list[str]]:
     return names, problems
 
 
-def _line(error: InputError | OSError, name: str, outputs: Outputs | None = None) -> str:
+def _line(error: Exception, name: str, outputs: Outputs | None = None) -> str:
     """The error in one line: which file, what is wrong, what to do. A growing file goes by its final name."""
     if isinstance(error, InputError):
         return str(error)
+    if not isinstance(error, OSError):
+        return (f"{name}: cannot be done ({type(error).__name__}: {error}); re-encode it, or report this with the "
+                f"traceback that {TRACEBACKS}=1 shows")
     wanted = [*outputs.files, *([outputs.maps] if outputs.maps else [])] if outputs else []
     at = final_name(str(error.filename)) if error.filename else ", ".join(map(str, wanted))
     where = f"{name} → {at}" if at else name
@@ -100,4 +108,4 @@ def _line(error: InputError | OSError, name: str, outputs: Outputs | None = None
 
 def _tell(lines: Iterator[str] | list[str]) -> None:
     for line in lines:
-        print(f"diffsal: {line}", file=sys.stderr)
+        print(f"diffsal: {printable(line)}", file=sys.stderr)

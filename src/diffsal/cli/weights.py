@@ -57,4 +57,4 @@ def info(
         return
     from rich.console import Console
 
-    Console().print(tables(information))
+    Console(markup=False).print(tables(information))

@@ -19,8 +19,8 @@ from diffsal.media.shifted_sound import ShiftedSound
 from diffsal.media.source import Frame, Source, open_source
 from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.attention import moved
+from diffsal.outputs.overlay import OVERLAY_SUFFIXES, VideoWriter
 from diffsal.outputs.panels import Panel, figure, heat, heat_over, signed_heat, write_figure
-from diffsal.outputs.writers import OVERLAY_SUFFIXES, VideoWriter
 from diffsal.prediction.hearing import Heard
 from diffsal.prediction.pipeline import Prediction, Stream, check_device
 

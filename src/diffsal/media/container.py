@@ -128,6 +128,8 @@ class Decoding:
         self.clock = Clock(container)
         self.places: list[float | None] = []  # seconds where something was broken, None where nobody knows
         self.reason = "damaged data"
+        self.corrupt: set[int | None] = set()  # time stamps of packets and frames that are marked as damaged
+        self.suspected = self.cleared = -1  # those of the last packet if it is marked, and of one that was wrongly
         self.num_packets = self.num_frames = 0  # of the stream: sent to the decoder to be shown, come out of it
         self.num_stored = 0  # its packets, those included that say "as before" or are not to be shown
         self.beside_end = 0.0  # seconds: when the other streams end
@@ -156,7 +158,7 @@ class Decoding:
                 if packet.pos is not None and packet.pos >= 0:
                     self.last_position = max(self.last_position, packet.pos + packet.size)
             if packet.stream.index == self.stream.index:
-                self.num_stored += not is_end
+                self.num_stored += packet.size > 0
                 yield packet
             elif packet.pts is not None:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.origin_seconds
@@ -169,8 +171,13 @@ class Decoding:
             if not packet.size and not is_end:
                 continue  # AVI's sign for "as before"; to a decoder it would mean the end
             stamp = packet.dts if packet.dts is not None else packet.pts
+            # Where recordings were joined, the last picture of the one looks damaged; the next is a key frame
+            if self.suspected != -1 and self.stream.type == "video" and packet.is_keyframe:
+                self.corrupt.discard(self.suspected)
+                self.cleared = self.suspected
+            self.suspected = packet.pts if packet.is_corrupt and packet.pts is not None else -1
             if packet.is_corrupt:
-                self._add(stamp, None)
+                self.corrupt.add(packet.pts)
             self.num_packets += bool(packet.size and not packet.is_discard)
             try:
                 frames = packet.decode()
@@ -180,26 +187,29 @@ class Decoding:
                 self._add(stamp, error)
                 continue
             for frame in frames:
-                if frame.is_corrupt:
-                    self._add(frame.pts, None)
+                if frame.is_corrupt and frame.pts != self.cleared:
+                    self.corrupt.add(frame.pts)
                 self.num_frames += 1
                 yield frame
 
     def _add(self, stamp: int | None, error: Exception | None) -> None:
-        at = None if stamp is None else float(stamp * self.stream.time_base) - self.origin_seconds
-        self.places.append(at)
+        self.places.append(self._seconds(stamp))
         if error is not None:
             self.reason = reason_of(error)
 
+    def _seconds(self, stamp: int | None) -> float | None:
+        return None if stamp is None else float(stamp * self.stream.time_base) - self.origin_seconds
+
     def damage(self) -> str | None:
         """What was broken so far and where, in words; None if nothing was."""
-        if not self.places:
+        places = [*self.places, *(self._seconds(stamp) for stamp in self.corrupt)]
+        if not places:
             return None
-        known = sorted(p for p in self.places if p is not None)
+        known = sorted(p for p in places if p is not None)
         where = "in the middle" if not known else f"near {known[0]:.2f} s"
         if known and known[-1] - known[0] >= 0.01:
             where = f"from {known[0]:.2f} s to {known[-1]:.2f} s"
-        times = f", {len(self.places)} times" if len(self.places) > 1 else ""
+        times = f", {len(places)} times" if len(places) > 1 else ""
         return f"damaged {where}{times} ({self.reason})"
 
 

@@ -112,6 +112,7 @@ def _stated_frames(container: Any, stream: Any) -> int:
     """How many packets the container's own index has for this stream; 0 where it has none."""
     if container.format.name not in COUNTING_CONTAINERS:
         return 0
-    if container.format.name.startswith("mov"):
-        return len(stream.index_entries)  # its header counts those, too, that an edit leaves out
-    return max(0, stream.frames)
+    if container.format.name == "gif":
+        return max(0, stream.frames)
+    # Their headers also count what an edit leaves out, and AVI's what stands for "as before"
+    return sum(entry.size > 0 for entry in stream.index_entries)

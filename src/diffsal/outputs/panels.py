@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from diffsal.files import whole_file
-from diffsal.outputs.writers import Overlayer
+from diffsal.outputs.overlay import Overlayer
 
 PANEL_WIDTH = 400
 GAP = 8

@@ -14,20 +14,14 @@ from diffsal.media.pictures import WRITTEN_SUFFIXES, write_picture
 from diffsal.media.source import Source, open_source
 from diffsal.media.threads import prefetch
 from diffsal.networks.diffsal import DiffSal
+from diffsal.outputs.arrays import ArrayWriter
 from diffsal.outputs.attention import Region
 from diffsal.outputs.attention_json import AttentionWriter
 from diffsal.outputs.camera_window import Screen
+from diffsal.outputs.contact_sheet import SHEET_FRAMES, contact_sheet
+from diffsal.outputs.maps import MapWriter
 from diffsal.outputs.moments import MomentsWriter
-from diffsal.outputs.writers import (
-    OVERLAY_SUFFIXES,
-    SHEET_FRAMES,
-    ArrayWriter,
-    MapWriter,
-    Overlayer,
-    PictureWriter,
-    VideoWriter,
-    contact_sheet,
-)
+from diffsal.outputs.overlay import OVERLAY_SUFFIXES, Overlayer, PictureWriter, VideoWriter
 from diffsal.prediction.pipeline import predict, queue_size, usual_every
 
 BYTES_PER_PIXEL = 3 + 4 + 4  # of a prediction: its picture, its map and their spread
@@ -52,7 +46,14 @@ class Outputs:
 
     def check(self, source: Source, force: bool) -> None:
         """Refuse to overwrite the source, other files without ``force``, and to write where there is no folder."""
-        read = {Path(p).resolve() for p in (source.path, *source.pictures) if p and "://" not in str(p)}
+        given = (source.path, source.sound_path, *source.pictures)
+        read = {Path(p).resolve() for p in given if p and "://" not in str(p)}
+        if self.maps is not None and not source.is_picture and self.maps.resolve() in {p.parent for p in read}:
+            raise InputError(f"{self.maps}: the input's own pictures lie there; give another folder with --maps")
+        resolved = [p.resolve() for p in (*self.files, *([self.maps] if self.maps else []))]
+        twice = next((p for p in resolved if resolved.count(p) > 1), None)
+        if twice is not None:
+            raise InputError(f"{twice}: two outputs have this name; give each its own")
         suffixes = WRITTEN_SUFFIXES if source.is_picture else OVERLAY_SUFFIXES
         if self.overlay is not None and self.overlay.suffix.lower() not in suffixes:
             raise InputError(f"{self.overlay}: an overlay of {source.name} is one of {' '.join(suffixes)}; rename it")

@@ -21,7 +21,7 @@ from diffsal.media.pictures import PICTURE_SUFFIXES, read_map, write_picture
 from diffsal.media.shifted_sound import ShiftedSound
 from diffsal.media.source import Source
 from diffsal.networks.diffsal import DiffSal
-from diffsal.outputs.writers import MapWriter
+from diffsal.outputs.maps import MapWriter
 from diffsal.prediction.pipeline import Prediction, predict
 from diffsal.scoring.inputs import state_of
 from diffsal.weights.catalogue import find

@@ -12,7 +12,7 @@ WIDTH = 118  # where the output is not a terminal
 
 def show(document: dict, console: Console | None = None) -> None:
     """Print a document of :mod:`.results`: one table per set, then the protocol, the counts and the NaNs."""
-    console = console or Console()
+    console = console or Console(markup=False)
     if not console.is_terminal:
         console.width = WIDTH
     for found in document["sets"]:
