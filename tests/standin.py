@@ -1,65 +1,56 @@
-"""A network that is quick and whose answers can be worked out by hand, with DiffSal's interface."""
+"""An engine that is quick and whose answers can be worked out by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
-from torch import nn
+import numpy as np
 
 from diffsal.config import Finish, ModelConfig
-from diffsal.networks.diffsal import DiffSal, Features
+from diffsal.media.threads import worker_threads
 
 
 @dataclass
 class Call:
-    """What one call of ``sample`` saw: a brightness (0 to 255) per frame of each window, and the sound's loudness."""
+    """What one call saw: a brightness (0 to 255) per frame of each window, and the sound's loudness."""
 
-    windows: torch.Tensor
-    loudness: torch.Tensor | None
+    windows: np.ndarray
+    loudness: np.ndarray | None
 
 
-class StandIn(DiffSal):
+class StandIn:
     """Maps are the target frame's brightness in [0, 1], plus a little noise, plus 0.25 where the sound is loud."""
 
-    def __init__(self, by_frame: bool = True, sound: bool = True, noise: float = 0.1) -> None:
-        nn.Module.__init__(self)
-        self.config = ModelConfig(video_encoder="mobilenet_v2", audio_encoder="yamnet", height=32, width=32)
-        self.finish = Finish()
-        self.audio_encoder = nn.Identity() if sound else None
-        self.by_frame, self.noise = by_frame, noise
+    def __init__(self, by_frame: bool = True, sound: bool = True, noise: float = 0.1, frame_step: int = 1) -> None:
+        self.config = ModelConfig(video_encoder="mobilenet_v2", audio_encoder="yamnet" if sound else None, height=32,
+                                  width=32, map_stride=1)
+        self.finish, self.encodes_frames, self.frame_step = Finish(), by_frame, frame_step
+        self.num_workers, self.batch_size = 1, 2
+        self.noise = noise
         self.calls: list[Call] = []
         self.num_encoded = 0
 
-    @property
-    def encodes_frames(self) -> bool:
-        return self.by_frame
+    @contextmanager
+    def workers(self, count: int) -> Iterator[Executor]:
+        with worker_threads(count) as pool:
+            yield pool
 
-    @property
-    def frame_step(self) -> int:
-        return 2
+    def encode_frames(self, images: np.ndarray) -> list[np.ndarray]:
+        self.num_encoded += len(images)
+        return list(images.mean(3))
 
-    def brightness(self, images: torch.Tensor, dim: int) -> torch.Tensor:
-        mean, std = (torch.tensor(v) for v in (self.config.preprocessing.mean, self.config.preprocessing.std))
-        shape = [1] * images.dim()
-        shape[dim] = 3
-        return ((images * std.view(shape) + mean.view(shape)) * 255).mean(dim, keepdim=True)
+    def encode_sound(self, mel: np.ndarray) -> np.ndarray:
+        return mel.max((1, 2, 3, 4))
 
-    def encode_frames(self, images, deep=None):
-        self.num_encoded += len(images if deep is None else deep)
-        return [self.brightness(images, 1)]
+    def encode_windows(self, frames: Sequence, brightness: np.ndarray | None, audio: np.ndarray | None):
+        windows = np.array([[frame.mean() for frame in window] for window in frames])
+        self.calls.append(Call(windows, audio))
+        return np.stack([window[len(window) // 2] for window in frames]) / 255, audio
 
-    def encode_window(self, frames, mel):
-        loud = None if mel is None else mel.amax((1, 2, 3, 4))
-        self.calls.append(Call(frames[0].mean((1, 3, 4)), loud))
-        return Features([frames[0]], None if loud is None else loud.view(-1, 1, 1, 1, 1))
-
-    def encode(self, video, mel):
-        self.num_encoded += video.shape[0] * video.shape[2]
-        return self.encode_window([self.brightness(video, 1)], mel)
-
-    def sample(self, features, noise, steps=1, spacing="linspace", enlarged=True):
-        bright = features.video[0][:, :, self.config.num_frames // 2] / 255
-        if features.audio is not None:
-            bright = bright + 0.25 * (features.audio[:, :, 0] > 0).float()
-        return bright + self.noise * noise * steps
+    def denoise(self, x_t: np.ndarray, t: np.ndarray, conditions) -> np.ndarray:
+        bright, audio = conditions
+        loud = 0 if audio is None else 0.25 * (audio > 0)[:, None, None]
+        return np.float32((bright + loud)[:, None] + self.noise * x_t)

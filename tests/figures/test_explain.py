@@ -16,7 +16,8 @@ from diffsal.media.mel import MelTrack
 from diffsal.media.source import open_source
 from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.panels import Panel, figure, heat, signed_heat, writable, write_figure
-from diffsal.prediction.pipeline import frame_noise, predict
+from diffsal.prediction.noise import frame_noise
+from diffsal.prediction.pipeline import predict
 from diffsal.training.recipes import compact
 from diffsal.weights.files import save
 from tests.movies import tone, write_movie
@@ -50,7 +51,7 @@ def by_hand(model, clip, index):
     mel = torch.from_numpy(MelTrack(config, sound).window(frames[index].seconds, source.frame_rate, index))
     with torch.no_grad():
         features = model.encode((pixels - mean) / std, mel[None])
-        noise = frame_noise(config.height, config.width, 0, index)[None]
+        noise = torch.from_numpy(frame_noise(config.height, config.width, 0, index))[None]
         _, interactions = model.unet.modulate(noise, torch.tensor([999]), features.video, features.audio)
     return [x[0].pow(2).mean(0).sqrt().numpy() for x in interactions]
 

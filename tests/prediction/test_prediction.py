@@ -13,7 +13,8 @@ from diffsal.media.source import open_source
 from diffsal.media.threads import prefetch
 from diffsal.media.windows import window_indices
 from diffsal.networks.diffsal import DiffSal
-from diffsal.prediction.pipeline import frame_noise, predict, usual_every
+from diffsal.prediction.noise import frame_noise
+from diffsal.prediction.pipeline import predict, usual_every
 from tests.movies import tone, write_movie
 from tests.standin import StandIn
 
@@ -36,23 +37,14 @@ def write_steps(folder, num_frames, size=(6, 8)):
     return folder
 
 
-@pytest.fixture
-def one_worker():
-    """The stand-in's calls come in the frames' order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("by_frame", [True, False])
 @pytest.mark.parametrize("batch_size", [1, 5, 8, 64])
 @pytest.mark.parametrize("num_frames", [1, 5, 16, 40])
-def test_windows_and_edges(one_worker, tmp_path, num_frames, batch_size, by_frame):
+def test_windows_and_edges(tmp_path, num_frames, batch_size, by_frame):
     model = StandIn(by_frame)
     maps = list(predict(model, write_steps(tmp_path / "a", num_frames), batch_size=batch_size))
     assert [p.index for p in maps] == list(range(num_frames))
-    windows = torch.cat([call.windows for call in model.calls]).numpy()
+    windows = np.concatenate([call.windows for call in model.calls])
     assert windows == pytest.approx(np.array([window_indices(i, num_frames) for i in range(num_frames)]), abs=0.01)
     if by_frame:
         assert model.num_encoded == num_frames  # each frame once
@@ -100,7 +92,7 @@ def test_a_stream_is_the_same_as_window_by_window(small_model, tmp_path):
                   for i in window_indices(found.index, len(frames))]
         video = (torch.from_numpy(np.stack(window)).permute(3, 0, 1, 2).float() / 255 - mean) / std
         with torch.inference_mode():
-            noise = frame_noise(config.height, config.width, 0, found.index)
+            noise = torch.from_numpy(frame_noise(config.height, config.width, 0, found.index))
             alone = small_model.sample(small_model.encode(video[None], None), noise[None])[0, 0]
         enlarged = cv2.resize(alone.numpy(), (64, 48), interpolation=cv2.INTER_LINEAR)
         assert abs(enlarged - found.saliency).max() < 1e-5
@@ -147,7 +139,7 @@ def test_half_rate_where_frames_are_many(small_model, tmp_path):
     fast = write_movie(tmp_path / "a.mp4", num_frames=22)
     slow = write_movie(tmp_path / "b.mp4", seconds=np.arange(22) / 15)
     for path, encoded in ((fast, 12), (slow, 22), (write_steps(tmp_path / "c", 22), 22)):
-        model = StandIn()
+        model = StandIn(frame_step=2)
         maps = list(predict(model, path))
         assert [p.index for p in maps] == list(range(22)) and model.num_encoded == encoded
         assert usual_every(model, open_source(path)) == (2 if path == fast else 1)
@@ -168,7 +160,7 @@ def test_half_rate_with_pictures_missing(small_model, tmp_path):
     np.testing.assert_allclose(half[10], full[10], atol=1e-5)
 
 
-def test_sound_belongs_to_the_frames_of_its_time(one_worker, tmp_path):
+def test_sound_belongs_to_the_frames_of_its_time(tmp_path):
     """A click at 1.0 s is heard by frames whose 0.96 s of sound hold it, wherever picture and sound start."""
     for name, times, start in (("a", np.arange(50) / 25, 0.0), ("b", 0.4 + np.arange(50) / 25, 0.0),
                                ("c", np.cumsum([0.0, *np.random.default_rng(0).uniform(0.01, 0.07, 49)]), 0.2)):
@@ -176,7 +168,7 @@ def test_sound_belongs_to_the_frames_of_its_time(one_worker, tmp_path):
                            sound_start=start, sound_codec="pcm_s16le")
         model = StandIn()
         maps = list(predict(model, path, every=1))
-        loud = torch.cat([call.loudness for call in model.calls]).numpy() > 0
+        loud = np.concatenate([call.loudness for call in model.calls]) > 0
         heard = [p.seconds for p, is_loud in zip(maps, loud, strict=True) if is_loud]
         assert min(heard) == pytest.approx(1.0 - 0.48, abs=0.08) and max(heard) == pytest.approx(1.02 + 0.48, abs=0.08)
 
@@ -225,12 +217,13 @@ def test_what_is_damaged_is_warned_of(tmp_path):
 
 def test_settings_that_cannot_be(tmp_path):
     folder = write_steps(tmp_path / "a", 2)
-    for settings, said in (({"steps": 0}, "steps is 0"), ({"start": 2.0, "end": 1.0}, "end is 1.0 s"),
+    for settings, said in (({"steps": 0}, "steps is 0"),
+                           ({"start": 2.0, "end": 1.0}, "end is 1.0, expected more than start, 2.0"),
                            ({"batch_size": 0}, "batch_size is 0")):
         with pytest.raises(ValueError, match=said):
             predict(StandIn(), folder, **settings)
     if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="device cuda: not available"):
+        with pytest.raises(InputError, match="device cuda: these graphs run on the CPU"):
             predict(StandIn(), folder, device="cuda")
     with pytest.raises(InputError, match="no such file"):
         predict(StandIn(), tmp_path / "missing.mp4")
@@ -251,11 +244,3 @@ def test_prefetch_hands_on_errors_and_closes():
         for item in prefetch(items()):
             taken.append(item)
     assert taken == [1] and closed == [True]
-
-
-def test_frame_noise_is_each_frames_own():
-    assert torch.equal(frame_noise(4, 6, 3, 7), frame_noise(4, 6, 3, 7))
-    assert not torch.equal(frame_noise(4, 6, 3, 7), frame_noise(4, 6, 3, 8))
-    assert not torch.equal(frame_noise(4, 6, 3, 7), frame_noise(4, 6, 4, 7))
-    values = torch.cat([frame_noise(32, 32, 0, i).flatten() for i in range(64)])
-    assert abs(values.mean()) < 0.02 and abs(values.std() - 1) < 0.02

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffsal.config import SamplingConfig, Spacing
 from diffsal.errors import InputError
 from diffsal.media.mel import Sound, log_mel
-from diffsal.media.shifted_sound import ShiftedSound
-from diffsal.media.source import Frame, Source, open_source
+from diffsal.media.source import Source, open_source
+from diffsal.media.threads import prefetch
 from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.attention import moved
 from diffsal.outputs.overlay import OVERLAY_SUFFIXES, VideoWriter
 from diffsal.outputs.panels import Panel, figure, heat, heat_over, signed_heat, write_figure
 from diffsal.prediction.hearing import Heard
-from diffsal.prediction.pipeline import Prediction, Stream, check_device
+from diffsal.prediction.pipeline import FinishedMaps, Prediction, Stream, Window, queue_size, sound_for
+from diffsal.prediction.plan import Plan
+from diffsal.runtime.torch import TorchEngine
 
 HEARD_SECONDS = 0.96  # of sound around the frame, shown as a spectrogram
 SAME_FRAME_SECONDS = 1e-4
@@ -67,61 +70,56 @@ def explain(
     if frame is not None:
         seconds = frame_seconds(source, frame)
         start, end = seconds - SAME_FRAME_SECONDS, seconds + SAME_FRAME_SECONDS
-    check_device(device)
-    sampling, span = SamplingConfig(steps, spacing, seed), (start, end)
-    yield from _Explaining(model.to(device).eval(), source, sampling, span, device, shift_seconds).predictions()
+    engine, sampling = TorchEngine(model, device), SamplingConfig(steps, spacing, seed)
+    own = sound_for(engine, source)
+    other = None if own is None else shifted(own, shift_seconds)
+    plan = Plan(engine.config.num_frames, start=start, end=end)
+    stream = Stream(engine, source, plan, [own] if other is None else [own, other], 1)
+    read = prefetch(stream.read(), queue_size(source, 3))
+    try:
+        with engine.workers(1) as pool:
+            for window in stream.windows(stream.encode(read, pool), deque()):
+                yield _explanation(stream, window, sampling, own, other)
+    finally:
+        read.close()
 
 
-class _Explaining(Stream):
-    """A stream whose predictions are explanations."""
+def shifted(sound: Sound, shift_seconds: float | None) -> Sound:
+    """``sound`` moved round by ``shift_seconds``, by default by half of its length: at each moment, another's."""
+    shift = sound.duration_seconds / 2 if shift_seconds is None else shift_seconds
+    return replace(sound, waveform=np.roll(sound.waveform, -round(shift * sound.rate)))
 
-    def __init__(
-        self, model: DiffSal, source: Source, sampling: SamplingConfig, span: tuple[float | None, float | None],
-        device: str, shift_seconds: float | None,
-    ) -> None:
-        super().__init__(model, source, sampling, False, span, device)
-        self.own = source.sound() if model.audio_encoder is not None else None
-        self.hooks: list = []
-        if self.own is None:
-            return
-        shift = self.own.duration_seconds / 2 if shift_seconds is None else shift_seconds
-        self.source = ShiftedSound(**{f.name: getattr(source, f.name) for f in fields(Source)}, shift_seconds=shift)
-        self.other = self.source.sound()
-        self.hearings.append(self._hearing(self._sound()))
-        self.source = source
-        self.seen = threading.local()  # of the thread at work: every stage's interaction, call by call
-        self.hooks = [stage.register_forward_hook(self._see) for stage in self.model.unet.stages]
 
-    def predictions(self) -> Iterator[Explanation]:
-        try:
-            yield from super().predictions()
-        finally:
-            for hook in self.hooks:
-                hook.remove()
+def _explanation(
+    stream: Stream, window: Window, sampling: SamplingConfig, own: Sound | None, other: Sound | None
+) -> Explanation:
+    """One frame's maps under its own sound, without sound and under the other moment's."""
 
-    def finished(self, drawn: Iterator[Explanation]) -> Iterator[Explanation]:
-        """They are finished already: every frame goes through the network."""
-        return drawn
+    def under(heard: Heard) -> Prediction:
+        raw = stream.draw([window], sampling, heard=[heard])[0]
+        return FinishedMaps(window.frame, stream.finished(window, raw, heard)).prediction()
 
-    def _see(self, _stage: nn.Module, _given: tuple, result: tuple[Tensor, Tensor | None]) -> None:
-        self.seen.interactions.append(result[1])
+    if own is None or other is None:
+        return Explanation(under(Heard()))
+    with interactions(stream.engine.model) as seen:
+        prediction = under(window.heard[0])
+    last = seen[-len(stream.engine.model.unet.stages) :]
+    stages = tuple(x.float().square().mean(1).sqrt()[0].cpu().numpy() for x in last)
+    heard = tuple(_spectrogram(sound, window.frame.seconds) for sound in (own, other))
+    return Explanation(prediction, under(Heard()).saliency, under(window.heard[1]).saliency, stages, heard)
 
-    def predict_windows(
-        self, frames: list[Frame], windows: list[Tensor], heard: Heard, heard_elsewhere: Heard | None = None
-    ) -> list[Explanation]:
-        if heard_elsewhere is None or heard.mel is None:
-            return [Explanation(x.prediction()) for x in super().predict_windows(frames, windows, Heard())]
-        self.seen.interactions = []
-        own = [x.prediction() for x in super().predict_windows(frames, windows, heard)]
-        stages = [x.float().square().mean(1).sqrt().cpu().numpy()
-                  for x in self.seen.interactions[-len(self.model.unet.stages):]]
-        muted = [x.prediction() for x in super().predict_windows(frames, windows, Heard())]
-        elsewhere = [x.prediction() for x in super().predict_windows(frames, windows, heard_elsewhere)]
-        return [
-            Explanation(own[i], muted[i].saliency, elsewhere[i].saliency, tuple(x[i] for x in stages),
-                        tuple(_spectrogram(sound, frame.seconds) for sound in (self.own, self.other)))
-            for i, frame in enumerate(frames)
-        ]
+
+@contextmanager
+def interactions(model: DiffSal) -> Iterator[list[Tensor]]:
+    """A list that fills with the audio-visual interaction of each stage, call by call of the network."""
+    seen: list[Tensor] = []
+    hooks = [stage.register_forward_hook(lambda _stage, _given, result: seen.append(result[1]))
+             for stage in model.unet.stages]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def frame_seconds(source: Source, index: int) -> float:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from typing import TypeVar
-
-import torch
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 PREFETCHED = 12  # items that wait between two threads, at most
@@ -19,16 +17,13 @@ WAKE_SECONDS = 0.5  # a signal that comes in the instant before a wait is answer
 
 
 @contextmanager
-def worker_threads(count: int) -> Iterator[Executor]:
-    """A pool of threads; where there are several, each computes on one core."""
-    num_threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1 if count > 1 else num_threads,))
+def worker_threads(count: int, initializer: Callable[..., Any] | None = None, *arguments: Any) -> Iterator[Executor]:
+    """A pool of ``count`` threads, each of which first calls ``initializer(*arguments)``."""
+    pool = ThreadPoolExecutor(count, initializer=initializer, initargs=arguments)
     try:
         yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        if count > 1:  # threads that start later take the number that was set last
-            torch.set_num_threads(num_threads)
 
 
 def ahead(futures: Iterator[Future], count: int) -> Iterator:

@@ -1,36 +1,45 @@
-"""A video in, one saliency map per frame out, as a stream."""
+"""A video in, one saliency map per frame out: read → encode → window → sample → finish → interpolate.
+
+Each stage is a generator over the one before, so memory does not grow with a video's length. What happens to which
+frame is :mod:`diffsal.prediction.plan`'s to say, what a network does is the engine's.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from itertools import chain, islice, takewhile
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
+from numpy import ndarray
 
 from diffsal.config import SamplingConfig, Spacing
-from diffsal.errors import InputError
+from diffsal.diffusion.samplers import ddim
+from diffsal.diffusion.schedule import NoiseSchedule
 from diffsal.media.mel import Sound
 from diffsal.media.source import Frame, Source, open_source
-from diffsal.media.threads import PREFETCHED, ahead, prefetch, result_of, worker_threads
-from diffsal.networks.diffsal import DiffSal
-from diffsal.prediction.finish import finished, moving_alone
+from diffsal.media.threads import PREFETCHED, ahead, prefetch
+from diffsal.prediction.finish import brightness, finish_map, moving_alone
 from diffsal.prediction.hearing import Heard, Hearing
-from diffsal.runtime.fused import for_inference
+from diffsal.prediction.noise import frame_noise
+from diffsal.prediction.plan import Plan, PlannedFrame, needed_maps
+from diffsal.prediction.window_buffer import WindowBuffer
+from diffsal.runtime.engine import Engine, as_engine
 
-FRAMES_PER_CALL = {("cpu", True): 2, ("cpu", False): 1, ("gpu", True): 16, ("gpu", False): 4}  # by frame?
+if TYPE_CHECKING:
+    from diffsal.networks.diffsal import DiffSal
+
 PREFETCHED_BYTES = 64 << 20  # fewer where pictures are large: 2 of 4K
 HALVED_RATE = 20.0  # frames per second above which every second frame goes through the network
+SEEK_MARGIN_SECONDS = 1.0  # before the time at which a frame of known index should be
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,20 +56,8 @@ class Prediction:
     spread: np.ndarray | None = None
 
 
-class Drawn(NamedTuple):
-    """A frame and the maps drawn of it, (samples, height, width) at the network's size."""
-
-    frame: Frame
-    maps: np.ndarray
-
-    def prediction(self) -> Prediction:
-        frame, maps = self
-        spread = _at_size(maps.std(0, ddof=1), frame.image) if len(maps) > 1 else None
-        return Prediction(frame.index, frame.seconds, _at_size(maps.mean(0), frame.image), frame.image, spread)
-
-
 def predict(
-    model: DiffSal,
+    model: DiffSal | Engine,
     source: str | Path | int | Source,
     *,
     steps: int = 1,
@@ -70,6 +67,8 @@ def predict(
     start: float | None = None,
     end: float | None = None,
     indices: Collection[int] | None = None,
+    start_index: int | None = None,
+    end_index: int | None = None,
     device: str = "cpu",
     batch_size: int | None = None,
     samples: int = 1,
@@ -77,10 +76,11 @@ def predict(
 ) -> Iterator[Prediction]:
     """Algorithm 2 for every frame of ``source`` (anything that :func:`diffsal.media.source.open_source` takes).
 
-    A frame's window is the 16 frames around it, the clip's first and last repeating at its ends; its noise comes from
-    its own generator, so ``batch_size``, ``start`` and ``end`` do not change a frame's map. ``start`` and ``end`` are
-    seconds: frames before ``start`` or from ``end`` on are left out, but still stand in the windows of those inside.
-    With ``indices`` only these frames get a map; the others are read for their windows. ``mute`` ignores the sound.
+    ``model`` is what :func:`diffsal.load` returns. A frame's window is the 16 frames around it, the clip's first and
+    last repeating at its ends; its noise comes from its own generator, so ``batch_size``, ``start``, ``end`` and their
+    like do not change a frame's map. ``start`` and ``end`` are seconds: frames before ``start`` or from ``end`` on are
+    left out, but still stand in the windows of those inside; ``start_index`` and ``end_index`` (exclusive) are the
+    same by index. With ``indices`` only these frames get a map. ``mute`` ignores the sound.
     Predictions come as soon as their windows are whole; memory does not grow.
     ``batch_size`` frames go through the network together; by default as many as are fastest. ``samples`` maps are drawn
     of each frame, the k-th as the seed ``seed + k`` draws it: a prediction holds their mean and spread.
@@ -92,32 +92,28 @@ def predict(
     opened, each problem is a ``UserWarning`` after the last frame.
     """
     sampling = SamplingConfig(steps, spacing, seed)
-    if start is not None and end is not None and end <= start:
-        raise ValueError(f"end is {end} s, expected more than start, {start} s")
+    for name, first, last in (("end", start, end), ("end_index", start_index, end_index)):
+        if first is not None and last is not None and last <= first:
+            raise ValueError(f"{name} is {last}, expected more than {name.replace('end', 'start')}, {first}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
     if samples < 1:
         raise ValueError(f"samples is {samples}, expected at least 1")
-    if every is not None and not 1 <= every <= model.config.num_frames // 2:
-        raise ValueError(f"every is {every}, expected 1 to {model.config.num_frames // 2}")
-    check_device(device)
+    engine = as_engine(model, device)
+    if every is not None and not 1 <= every <= engine.config.num_frames // 2:
+        raise ValueError(f"every is {every}, expected 1 to {engine.config.num_frames // 2}")
     opened = source if isinstance(source, Source) else open_source(source)
-    settings = (opened, sampling, mute, (start, end), device, batch_size, samples, indices,
-                every or usual_every(model, opened))
-    stream = Stream(model.to(device).eval(), *settings)
-    return stream.predictions() if opened is source else _warning(stream.predictions(), opened)
+    plan = Plan(
+        engine.config.num_frames, every or usual_every(engine, opened), 1, start, end, start_index, end_index, indices,
+    )
+    stream = Stream(engine, opened, plan, [None if mute else sound_for(engine, opened)], batch_size)
+    predictions = stream.predictions(sampling, samples)
+    return predictions if opened is source else _warning(predictions, opened)
 
 
-def usual_every(model: DiffSal, source: Source) -> int:
+def usual_every(model: DiffSal | Engine, source: Source) -> int:
     """2 for a video of more than 20 frames per second and a network that sees single frames; else 1."""
     return 2 if model.encodes_frames and not source.pictures and source.frame_rate > HALVED_RATE else 1
-
-
-def check_device(device: str) -> None:
-    """:class:`InputError` if this machine has no such device, or torch was built without it."""
-    kind = torch.device(device).type
-    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
-        raise InputError(f"device {device}: not available on this machine with this build of torch; use cpu")
 
 
 def queue_size(source: Source, bytes_per_pixel: int) -> int:
@@ -126,10 +122,11 @@ def queue_size(source: Source, bytes_per_pixel: int) -> int:
     return max(1, min(PREFETCHED if source.camera is None else 2, PREFETCHED_BYTES // frame_bytes))
 
 
-def frame_noise(height: int, width: int, seed: int, index: int) -> Float[Tensor, "1 {height} {width}"]:
-    """S_T of one frame, from a generator of its own."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
-    return torch.randn(1, height, width, generator=generator)
+def sound_for(engine: Engine, source: Source) -> Sound | None:
+    """The sound of ``source`` as the network wants it cut; None where it has none or the network takes none."""
+    if engine.config.audio_encoder is None:
+        return None
+    return source.sound(None) if engine.config.preprocessing.sound == "released" else source.sound()
 
 
 def _warning(predictions: Iterator[Prediction], source: Source) -> Iterator[Prediction]:
@@ -138,212 +135,231 @@ def _warning(predictions: Iterator[Prediction], source: Source) -> Iterator[Pred
         warnings.warn(problem, UserWarning, stacklevel=2)
 
 
-class Stream:
-    """One clip on its way through the network.
+@dataclass(frozen=True, eq=False)
+class ReadFrame:
+    """A frame, its picture at the network's size (uint8), and its brightness where the network or a prior wants it."""
 
-    Workers encode frames and predict maps; this thread hands them their work and keeps the order. ``kept`` holds what
-    windows need of each frame: the features of an encoder that sees single frames, computed once per frame, or else
-    the normalised frames themselves.
+    frame: Frame
+    small: ndarray
+    brightness: ndarray | None
+
+    @property
+    def index(self) -> int:
+        return self.frame.index
+
+    @property
+    def seconds(self) -> float:
+        return self.frame.seconds
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedFrame:
+    """A frame that was read, whether its own map is needed, and what the engine gave for it (None: not encoded)."""
+
+    planned: PlannedFrame[ReadFrame]
+    needs_map: bool
+    features: Any | None
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What a frame's map is made of: what the engine gave for the window's frames, and under each sound what is heard.
+
+    ``brightness`` (num_frames, h, w) is that of all the window's frames, or None.
     """
 
-    def __init__(
-        self, model: DiffSal, source: Source, sampling: SamplingConfig, mute: bool,
-        span: tuple[float | None, float | None], device: str, batch_size: int | None = None, samples: int = 1,
-        indices: Collection[int] | None = None, every: int = 1,
-    ) -> None:
-        self.samples, self.every = samples, every
-        # Of how many frames one is encoded. Where pictures may be missing, indices do not tell which windows need
-        self.stride = 1 if source.pictures else math.gcd(every, model.frame_step)
-        self.model, self.source, self.sampling, self.span = for_inference(model), source, sampling, span
-        self.indices, self.device, self.config = indices, device, model.config
-        self.before, self.after = self.config.num_frames // 2, self.config.num_frames // 2 - 1
-        preprocessing = self.config.preprocessing
-        self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) * 255 for v in (
-            preprocessing.mean, preprocessing.std))
-        self.kept = _Kept(self.config.num_frames)
-        self.hearings = [self._hearing(None if mute else self._sound())]
-        self.num_whole = 0  # frames whose windows have been whole
-        # Networks that see single frames keep a CPU busiest with a call per core, each on what its cache holds
-        on_cpu, by_frame = torch.device(device).type == "cpu", model.encodes_frames
-        self.workers = torch.get_num_threads() if on_cpu and by_frame and source.camera is None else 1
-        self.in_flight = self.workers if source.camera is None else 0
-        self.batch_size = batch_size or FRAMES_PER_CALL["cpu" if on_cpu else "gpu", by_frame]
-        self.pending: deque[_Read] = deque()  # not yet predicted
-        self.asked: deque[Frame] = deque()  # these get a map, as soon as their neighbours' are there
-        self.owing = False  # whether a frame that the next map is needed for is among them
-        self.is_first = True  # the next frame
-        self.last: np.ndarray | None = None  # the picture of the last frame, where that is not encoded
-
-    def _sound(self):
-        if self.model.audio_encoder is None:
-            return None
-        return self.source.sound(None) if self.config.preprocessing.sound == "released" else self.source.sound()
-
-    def _hearing(self, sound: Sound | None) -> Hearing:
-        return Hearing(self.config, self.model.finish, sound, self.source.frame_rate, self.kept.capacity)
-
-    def predictions(self) -> Iterator[Prediction]:
-        frames = prefetch(self._resized(), queue_size(self.source, 3))
-        batches = iter(lambda: list(islice(frames, self.batch_size * self.every)), [])
-        try:
-            with worker_threads(self.workers) as pool:
-                encoded = ahead((self._encode_later(pool, batch) for batch in batches), self.workers - 1)
-                jobs = (job for features in encoded for job in self._predict_later(pool, features))
-                done = ahead(chain(jobs, self._predict_rest(pool)), self.in_flight)
-                yield from self.finished(chain.from_iterable(done))
-        finally:
-            frames.close()
-
-    def _resized(self) -> Iterator[tuple[Frame, np.ndarray]]:
-        """The frames that the windows need, each with its picture at the network's size."""
-        start, end = self.span
-        beyond, further = 0, self.every - 1  # to the next frame that goes through the network
-        for frame in self.source.frames(start, self.before + further + self.hearings[0].num_before):
-            beyond += end is not None and frame.seconds >= end
-            if beyond > self.after + further:
-                return
-            size = (self.config.width, self.config.height)
-            yield frame, cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-
-    def _encode_later(self, pool: Executor, batch: list[tuple[Frame, np.ndarray]]) -> Future:
-        deep = []
-        for i, (frame, _) in enumerate(batch):
-            self.pending.append(_Read(frame, self.is_first or frame.index % self.every == 0, self._is_asked(frame)))
-            if self.is_first or frame.index % self.stride == 0:
-                deep.append(i)
-            self.is_first = False
-            for hearing in self.hearings:
-                hearing.read(frame)
-        deep = deep or [0]
-        self.last = None if deep[-1] == len(batch) - 1 else batch[-1][1]
-        return pool.submit(self._encode, [small for _, small in batch], deep)
-
-    def _is_asked(self, frame: Frame) -> bool:
-        start, end = self.span
-        inside = (start is None or frame.seconds >= start) and (end is None or frame.seconds < end)
-        return inside and (self.indices is None or frame.index in self.indices)
-
-    @torch.inference_mode()
-    def _encode(self, images: list[np.ndarray], deep: list[int]) -> list[Tensor]:
-        """What windows need of these frames; of those that are not ``deep``, what windows of others need."""
-        pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float()
-        pixels = pixels.sub_(self.mean).div_(self.std)
-        if not self.model.encodes_frames:
-            return [pixels]
-        return self.model.encode_frames(pixels, None if len(deep) == len(images) else deep)
-
-    def _predict_later(self, pool: Executor, features: list[Tensor]) -> Iterator[Future]:
-        """Keep new frames' features; have every map predicted whose window they make whole."""
-        if not self.kept.count:
-            self.kept.add([x[:1].expand(self.before, *x.shape[1:]) for x in features])  # the first frame repeats
-        self.kept.add(features)
-        for hearing in self.hearings:
-            hearing.encoded(features[0])
-        yield from self._predict_whole(pool)
-
-    def _predict_rest(self, pool: Executor) -> Iterator[Future]:
-        if self.kept.count:
-            last = self.kept.last() if self.last is None else result_of(pool.submit(self._encode, [self.last], [0]))
-            self.kept.add([x.expand(self.after, *x.shape[1:]) for x in last])  # the last frame repeats
-            yield from self._predict_whole(pool)
-
-    @torch.inference_mode()
-    def _predict_whole(self, pool: Executor) -> Iterator[Future]:
-        while (count := min(self.batch_size * self.every, self.kept.num_windows)) > 0:
-            windows, needed, frames, last = self.kept.windows(count), [], [], []
-            for i in range(count):
-                read = self.pending.popleft()
-                self.num_whole += 1
-                if read.asked:
-                    self.asked.append(read.frame)
-                    self.owing = True
-                if read.through:
-                    between = takewhile(lambda later: not later.through, self.pending)
-                    if self.owing or any(later.asked for later in between):
-                        needed.append(i)
-                        frames.append(read.frame)
-                        last.append(self.num_whole + self.after - 1)
-                    self.owing = False
-            if frames:
-                windows = windows if len(frames) == count else [x[needed] for x in windows]
-                heard = (hearing.of(frames, last) for hearing in self.hearings)
-                yield pool.submit(self.predict_windows, frames, windows, *heard)
-
-    def finished(self, drawn: Iterator[Drawn]) -> Iterator[Prediction]:
-        """The predictions of the frames asked for, from the maps drawn: its own, or its neighbours' weighted mean."""
-        before = None
-        for here in drawn:
-            while self.asked and self.asked[0].index <= here.frame.index:
-                frame, maps = self.asked.popleft(), here.maps
-                if before is not None and frame.index < here.frame.index:
-                    share = (frame.index - before.frame.index) / (here.frame.index - before.frame.index)
-                    maps = cv2.addWeighted(before.maps, 1 - share, maps, share, 0)
-                yield Drawn(frame, maps).prediction()
-            before = here
-        while self.asked:
-            yield Drawn(self.asked.popleft(), before.maps).prediction()
-
-    @torch.inference_mode()
-    def predict_windows(self, frames: list[Frame], windows: list[Tensor], heard: Heard) -> list[Drawn]:
-        """The maps of ``frames`` from their windows, (b, c, 16, h, w) each scale, and their sound."""
-        mel = None if heard.mel is None else heard.mel.to(self.device)
-        if self.model.encodes_frames:
-            features = self.model.encode_window(windows, mel)
-        else:
-            features = self.model.encode(windows[0], mel)
-        finish = self.model.finish
-        moving = moving_alone(windows[0][:, 0]) if self.model.encodes_frames and finish.motion_gain else None
-        size = (self.config.height, self.config.width)
-        drawn = []
-        for seed in range(self.sampling.seed, self.sampling.seed + self.samples):
-            noise = torch.stack([frame_noise(*size, seed, f.index) for f in frames]).to(self.device)
-            raw = self.model.sample(features, noise, self.sampling.steps, self.sampling.spacing, enlarged=False)
-            maps = self.model.enlarge(finished(raw, finish, moving, heard.synchrony))
-            drawn.append(maps[:, 0].float().clamp(0, 1).cpu())
-        return [Drawn(f, maps) for f, maps in zip(frames, torch.stack(drawn, dim=1).numpy(), strict=True)]
-
-
-class _Read(NamedTuple):
     frame: Frame
-    through: bool  # the network
-    asked: bool
+    frames: list[Any]
+    brightness: ndarray | None
+    heard: tuple[Heard, ...]
 
 
-def _at_size(values: np.ndarray, image: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class FinishedMaps:
+    """A frame and the maps drawn of it, float32 (samples, height, width) in [0, 1] at the network's size."""
+
+    frame: Frame
+    maps: ndarray
+
+    def prediction(self) -> Prediction:
+        """Their mean and spread, at the size of the picture."""
+        frame, maps = self.frame, self.maps
+        spread = _at_size(maps.std(0, ddof=1), frame.image) if len(maps) > 1 else None
+        return Prediction(frame.index, frame.seconds, _at_size(maps.mean(0), frame.image), frame.image, spread)
+
+
+def _at_size(values: ndarray, image: ndarray) -> ndarray:
     return cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-class _Kept:
-    """Tensors of the frames that windows of ``length`` still need, so laid out that a window is a view of them."""
+class Stream:
+    """One clip on its way through an engine, under one sound or several."""
 
-    def __init__(self, length: int) -> None:
-        self.length, self.capacity = length, 4 * length
-        self.buffers: list[Tensor] = []
-        self.first = self.count = 0  # the next window's first frame, and one past the last frame, in the buffers
+    def __init__(
+        self, engine: Engine, source: Source, plan: Plan, sounds: Sequence[Sound | None], batch_size: int | None = None
+    ) -> None:
+        self.engine, self.source, self.config = engine, source, engine.config
+        # Where pictures may be missing, indices do not tell which frames the windows need
+        encode_every = 1 if source.pictures else math.gcd(plan.every, engine.frame_step)
+        self.batch_size = batch_size or engine.batch_size
+        kept = plan.num_frames + plan.every * self.batch_size
+        self.hearings = [Hearing(engine.config, engine.finish, s, source.frame_rate, kept) for s in sounds]
+        history = max(hearing.num_before for hearing in self.hearings)
+        self.plan = Plan(**{**vars(plan), "encode_every": encode_every, "history": history})
+        self.buffer: WindowBuffer[EncodedFrame] = WindowBuffer(2 * plan.num_frames)
+        self.schedule = NoiseSchedule.named(engine.config.noise_schedule)
+        # In a camera's stream each frame is waited for
+        self.num_workers = engine.num_workers if source.camera is None else 1
+        self.num_ahead = self.num_workers if source.camera is None else 0
 
-    @property
-    def num_windows(self) -> int:
-        return self.count - self.first - self.length + 1
+    def predictions(self, sampling: SamplingConfig, samples: int = 1) -> Iterator[Prediction]:
+        """A prediction for each frame asked for, under the first of the sounds."""
+        read = prefetch(self.read(), queue_size(self.source, 3))
+        asked: deque[Frame] = deque()
+        try:
+            with self.engine.workers(self.num_workers) as pool:
+                windows = self.windows(self.encode(read, pool), asked)
+                finished = self.finish(self.sample(windows, pool, sampling, samples))
+                yield from interpolate(finished, asked)
+        finally:
+            read.close()
 
-    @torch.inference_mode()
-    def add(self, fresh: list[Tensor]) -> None:
-        """One tensor (n, …) for each scale."""
-        added = len(fresh[0])
-        if not self.buffers or self.count + added > len(self.buffers[0]):
-            size = max(self.capacity, self.count - self.first + added)
-            old, self.buffers = self.buffers, [x.new_empty(size, *x.shape[1:]) for x in fresh]
-            for buffer, x in zip(self.buffers, old, strict=False):  # views of the old ones may still be in use
-                buffer[: self.count - self.first] = x[self.first : self.count]
-            self.first, self.count = 0, self.count - self.first
-        for buffer, x in zip(self.buffers, fresh, strict=True):
-            buffer[self.count : self.count + added] = x
-        self.count += added
+    def read(self) -> Iterator[ReadFrame]:
+        """The frames that the plan may need."""
+        size, preprocessing = (self.config.width, self.config.height), self.config.preprocessing
+        looks_at_change = self.engine.encodes_frames or self.engine.finish.motion_gain or self.plan.history
+        for frame in self._frames():
+            small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+            change = brightness(small, preprocessing.mean, preprocessing.std) if looks_at_change else None
+            yield ReadFrame(frame, small, change)
 
-    def last(self) -> list[Tensor]:
-        return [x[self.count - 1 : self.count] for x in self.buffers]
+    def _frames(self) -> Iterator[Frame]:
+        first = max(0, (self.plan.start_index or 0) - self.plan.num_before)
+        if first == 0:
+            return self.source.frames(self.plan.start, self.plan.num_before)
+        return frames_from(self.source, first)
 
-    def windows(self, count: int) -> list[Tensor]:
-        """The next ``count`` windows, (count, c, length, h, w) for each scale."""
-        frames = slice(self.first, self.first + count + self.length - 1)
-        self.first += count
-        return [x[frames].unfold(0, self.length, 1).movedim(-1, 2) for x in self.buffers]
+    def encode(self, read: Iterator[ReadFrame], pool: Executor) -> Iterator[EncodedFrame]:
+        """Each frame with its features, if a window needs them; ``batch_size`` frames are encoded together."""
+        decided = needed_maps(self.plan.frames(read), self.plan.every)
+        batches = iter(lambda: list(islice(decided, self.batch_size * self.plan.every)), [])
+
+        def submit(batch: list[tuple[PlannedFrame[ReadFrame], bool]]) -> Future[list[EncodedFrame]]:
+            return pool.submit(self._encoded, batch)
+
+        for batch in ahead((submit(batch) for batch in batches), self.num_workers - 1):
+            yield from batch
+
+    def _encoded(self, batch: list[tuple[PlannedFrame[ReadFrame], bool]]) -> list[EncodedFrame]:
+        chosen = [planned.frame.small for planned, _ in batch if planned.is_encoded]
+        features = iter(self.engine.encode_frames(np.stack(chosen)) if chosen else ())
+        return [EncodedFrame(p, needed, next(features) if p.is_encoded else None) for p, needed in batch]
+
+    def windows(self, encoded: Iterable[EncodedFrame], asked: deque[Frame]) -> Iterator[Window]:
+        """The window of each frame whose map is needed; all frames that get a map are put into ``asked``."""
+        after, waiting = self.plan.after, deque[EncodedFrame]()
+        for here in encoded:
+            self.buffer.add(here)
+            for hearing in self.hearings:
+                hearing.add(here.planned.frame.seconds, here.planned.frame.brightness)
+            waiting.append(here)
+            if len(waiting) > after:
+                yield from self._window(waiting.popleft(), self.buffer.count - 1 - after, asked)
+        if waiting and waiting[-1].features is None and waiting[-1].planned.is_asked:  # the last frame is repeated
+            last = waiting[-1]
+            self.buffer.replace_last(EncodedFrame(
+                last.planned, last.needs_map, self.engine.encode_frames(last.planned.frame.small[None])[0]))
+        for position in range(self.buffer.count - len(waiting), self.buffer.count):
+            yield from self._window(waiting.popleft(), position, asked)
+
+    def _window(self, here: EncodedFrame, position: int, asked: deque[Frame]) -> Iterator[Window]:
+        frame = here.planned.frame.frame
+        if here.planned.is_asked:
+            asked.append(frame)
+        if not here.needs_map:
+            return
+        first, length = position - self.plan.before, self.plan.num_frames
+        frames = [x.features for x in self.buffer.window(first, length, self.engine.frame_step)]
+        change = [x.planned.frame.brightness for x in self.buffer.window(first, length)]
+        heard = tuple(h.of(frame.seconds, frame.index, position + self.plan.after) for h in self.hearings)
+        yield Window(frame, frames, None if change[0] is None else np.stack(change), heard)
+
+    def sample(
+        self, windows: Iterator[Window], pool: Executor, sampling: SamplingConfig, samples: int = 1
+    ) -> Iterator[tuple[Window, ndarray]]:
+        """Each window with the raw maps drawn of it under its first sound; ``batch_size`` windows go together."""
+        batches = iter(lambda: list(islice(windows, self.batch_size)), [])
+
+        def submit(batch: list[Window]) -> Future[list[tuple[Window, ndarray]]]:
+            return pool.submit(lambda: list(zip(batch, self.draw(batch, sampling, samples), strict=True)))
+
+        for batch in ahead((submit(batch) for batch in batches), self.num_ahead):
+            yield from batch
+
+    def draw(
+        self, windows: list[Window], sampling: SamplingConfig, samples: int = 1, heard: list[Heard] | None = None
+    ) -> Float[ndarray, "b samples h w"]:
+        """Algorithm 2: raw maps of ``windows`` under what is ``heard`` (by default each window's first sound)."""
+        heard = [window.heard[0] for window in windows] if heard is None else heard
+        mels = [one.mel for one in heard if one.mel is not None]
+        audio = self.engine.encode_sound(np.stack(mels)) if mels else None
+        change = [window.brightness for window in windows if window.brightness is not None]
+        conditions = self.engine.encode_windows(
+            [window.frames for window in windows],
+            np.stack(change) if change and self.engine.encodes_frames else None, audio)
+        size = (self.config.height, self.config.width)
+        drawn = []
+        for seed in range(sampling.seed, sampling.seed + samples):
+            noise = np.stack([frame_noise(*size, seed, window.frame.index) for window in windows])
+            drawn.append(ddim(
+                lambda x_t, t: self.engine.denoise(x_t, t, conditions), noise, self.schedule, sampling.steps,
+                sampling.spacing, lambda x_0: np.stack([enlarge(x[0], size)[None] for x in x_0]))[:, 0])
+        return np.stack(drawn, axis=1)
+
+    def finish(self, drawn: Iterable[tuple[Window, ndarray]]) -> Iterator[FinishedMaps]:
+        """Each window's maps finished, and enlarged to the network's size."""
+        for window, raw in drawn:
+            yield FinishedMaps(window.frame, self.finished(window, raw, window.heard[0]))
+
+    def finished(self, window: Window, raw: Float[ndarray, "n h w"], heard: Heard) -> Float[ndarray, "n h2 w2"]:
+        """One window's raw maps, finished under what is heard and enlarged."""
+        finish, size = self.engine.finish, (self.config.height, self.config.width)
+        motion = moving_alone(window.brightness) if finish.motion_gain and window.brightness is not None else None
+        maps = (finish_map(one, finish, motion, heard.synchrony) for one in raw)
+        return np.stack([enlarge(one, size).clip(0, 1) for one in maps])
+
+
+def enlarge(values: Float[ndarray, "h w"], size: tuple[int, int]) -> Float[ndarray, "h2 w2"]:
+    """Bilinearly, to ``size`` (height, width)."""
+    return values if values.shape == size else cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def interpolate(finished: Iterable[FinishedMaps], asked: deque[Frame]) -> Iterator[Prediction]:
+    """The predictions of the frames ``asked`` for, from the maps drawn: their own, or their neighbours' weighted mean.
+
+    ``asked`` fills, in order, while ``finished`` is read.
+    """
+    before = None
+    for here in finished:
+        while asked and asked[0].index <= here.frame.index:
+            frame, maps = asked.popleft(), here.maps
+            if before is not None and frame.index < here.frame.index:
+                weight = (frame.index - before.frame.index) / (here.frame.index - before.frame.index)
+                maps = cv2.addWeighted(before.maps, 1 - weight, maps, weight, 0)
+            yield FinishedMaps(frame, maps).prediction()
+        before = here
+    while asked:
+        assert before is not None, "frames are asked for of which no neighbour was predicted"
+        yield FinishedMaps(asked.popleft(), before.maps).prediction()
+
+
+def frames_from(source: Source, index: int) -> Iterator[Frame]:
+    """The frames of ``source`` from ``index`` on; by a jump where its file allows one."""
+    frames = source.frames(max(0.0, index / source.frame_rate - SEEK_MARGIN_SECONDS))
+    first = next(frames, None)
+    if first is None or first.index > index:  # frames come unevenly: look from the beginning
+        yield from (frame for frame in source.frames() if frame.index >= index)
+        return
+    if first.index == index:
+        yield first
+    yield from (frame for frame in frames if frame.index >= index)
