@@ -12,7 +12,6 @@ from diffsal.data.clip import Clip
 from diffsal.data.databases import DATASETS, PLAIN, find, recognise
 from diffsal.data.databases.record import Database
 from diffsal.errors import InputError
-from diffsal.prediction.pipeline import check_device
 from diffsal.scoring.inputs import check_not_inputs
 from diffsal.scoring.jobs import score_clips
 from diffsal.scoring.literature import published_rows
@@ -68,7 +67,10 @@ def evaluate(
         Network(str(w), steps, seed, s, device, every=1 if quality else None, spacing=spacing) for s in sounds])]
     for network in networks:
         find_weights(network.weights)
-        check_device(network.device)
+        if network.device != "cpu":
+            from diffsal.runtime.torch import check_device
+
+            check_device(network.device)
     split = split or database.scored_split
     all_clips = database(Path(data), split, fold)
     if maps is not None:

@@ -51,8 +51,8 @@ class Example:
     noise: Float[Tensor, "1 h w"]
     x_t: Float[Tensor, "1 h w"]
     t: Int[Tensor, ""]
-    motion: Float[Tensor, "1 h2 w2"] | None = None
-    sound: Float[Tensor, "1 h3 w3"] | None = None
+    motion: Float[np.ndarray, "h2 w2"] | None = None
+    sound: Float[np.ndarray, "h3 w3"] | None = None
     problems: list[str] = field(default_factory=list)
 
 
@@ -73,8 +73,8 @@ class Batch:
     noise: Float[Tensor, "b 1 h w"]
     x_t: Float[Tensor, "b 1 h w"]
     t: Int[Tensor, " b"]
-    motion: list[Tensor | None]
-    sound: list[Tensor | None]
+    motion: list[np.ndarray | None]
+    sound: list[np.ndarray | None]
 
     @classmethod
     def of(cls, examples: list[Example]) -> Batch:

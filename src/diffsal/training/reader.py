@@ -20,8 +20,7 @@ from diffsal.data.truth import count_fixations, draw_map, to_pixels
 from diffsal.errors import InputError
 from diffsal.media.mel import MelTrack, Sound
 from diffsal.media.windows import window_indices
-from diffsal.networks.encoders.mobilenet import MobileNetV2
-from diffsal.prediction.finish import moving_alone
+from diffsal.prediction.finish import brightness, moving_alone
 from diffsal.prediction.hearing import Synchrony
 from diffsal.training.packed_frames import PackedFrames
 from diffsal.training.samplers import View
@@ -176,17 +175,16 @@ class Reader:
 
     def priors(
         self, view: View, views: list[View]
-    ) -> tuple[Float[Tensor, "1 h2 w2"], Float[Tensor, "1 h3 w3"] | None]:
+    ) -> tuple[Float[np.ndarray, "h2 w2"], Float[np.ndarray, "h3 w3"] | None]:
         """What moves alone in the window, and what moved with the sound up to its end (of all ``views`` at once)."""
         indices = tuple(v.index for v in views if v.clip == view.clip)
         found = self.synchrony(view.clip, indices)
-        moving = moving_alone(self._brightness(self.frames(view)).transpose(0, 1))[0]
+        moving = moving_alone(np.stack([self._brightness(frame) for frame in self.frames(view)]))
         return moving, None if found is None else found[view.index]
 
-    def _brightness(self, frames: UInt8[np.ndarray, "f h w 3"]) -> Float[Tensor, "f 1 h2 w2"]:
+    def _brightness(self, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2"]:
         values = self.model.preprocessing
-        normalised = (torch.from_numpy(frames).float() / 255 - torch.tensor(values.mean)) / torch.tensor(values.std)
-        return MobileNetV2.brightness(normalised.movedim(3, 1))
+        return brightness(frame, values.mean, values.std)
 
     def loudness(self, number: int, index: int) -> float:
         """How loud it is around a frame of a clip with sound."""
@@ -194,14 +192,14 @@ class Reader:
         assert track is not None
         return track.loudness(self.clips[number].seconds(index))
 
-    def _synchrony(self, number: int, indices: tuple[int, ...]) -> dict[int, Tensor] | None:
+    def _synchrony(self, number: int, indices: tuple[int, ...]) -> dict[int, Float[np.ndarray, "h w"]] | None:
         track, clip = self.track(number) if self.model.audio_encoder is not None else None, self.clips[number]
         if track is None:
             return None
         count, ahead = self.num_frames(number), self.model.num_frames - 1 - self.model.num_frames // 2
         stream, found = Synchrony(clip.frame_rate, ahead + 1), {}
         for i in range(count):
-            stream.add(self._brightness(np.stack(self._resized(number, [i]))), [self.loudness(number, i)])
+            stream.add(self._brightness(self._resized(number, [i])[0]), self.loudness(number, i))
             for index in (i - ahead, *(range(i - ahead + 1, count) if i == count - 1 else ())):
                 if index in indices:
                     found[index] = stream.at(min(index + ahead, count - 1))

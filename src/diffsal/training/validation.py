@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from diffsal.config import Finish
-from diffsal.prediction.finish import finished
+from diffsal.prediction.finish import finish_map
 from diffsal.scoring.metrics import cc, nss, sim
 from diffsal.training.examples import Batch, Example, ScoredExamples, quieten
 from diffsal.training.shard import Shard
@@ -57,9 +57,8 @@ def validate(
 def score(raw: Float[Tensor, "h w"], example: Example, finish: Finish) -> list[float]:
     """CC, SIM and NSS of a map; NaN for NSS where no fixations are known."""
     target = example.target[0]
-    motion, sound = (None if prior is None else prior[None] for prior in (example.motion, example.sound))
-    maps = finished(raw[None, None], finish, motion, sound)
-    saliency = F.interpolate(maps, size=target.shape, mode="bilinear")[0, 0]
+    finished = torch.from_numpy(finish_map(raw.numpy(), finish, example.motion, example.sound))
+    saliency = F.interpolate(finished[None, None], size=target.shape, mode="bilinear")[0, 0]
     found = [cc(saliency, target).item(), sim(saliency, target).item()]
     return [*found, math.nan if example.fixated is None else nss(saliency, example.fixated[0]).item()]
 
