@@ -22,13 +22,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from diffsal.runtime.fused import for_inference
 
 from diffsal.media.mel import MelTrack
 from diffsal.media.source import open_source
 from diffsal.outputs.overlay import Overlayer, VideoWriter
 from diffsal.outputs.render import Outputs, render
 from diffsal.prediction.pipeline import frame_noise, usual_every
-from diffsal.runtime.fused import for_inference
 from diffsal.weights.files import load
 
 TARGET_FPS = 25
