@@ -20,12 +20,11 @@ from diffsal.folders import find_file, list_folders, numbered_files
 from diffsal.media.pictures import PICTURE_SUFFIXES, read_map, write_picture
 from diffsal.media.shifted_sound import ShiftedSound
 from diffsal.media.source import Source
-from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.maps import MapWriter
 from diffsal.prediction.pipeline import Prediction, predict
 from diffsal.scoring.inputs import state_of
 from diffsal.weights.catalogue import find
-from diffsal.weights.files import load, sha256_of
+from diffsal.weights.files import sha256_of
 
 Sounds = Literal["own", "muted", "other"]
 WORDS = {"own": "", "muted": ", muted", "other": ", moved sound"}
@@ -214,8 +213,10 @@ def _rounded(saliency: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _network(weights: str, device: str) -> DiffSal:
-    return load(weights, device)
+def _network(weights: str, device: str) -> Any:
+    import diffsal
+
+    return diffsal.load(weights, device)
 
 
 @lru_cache(maxsize=16)
