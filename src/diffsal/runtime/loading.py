@@ -1,0 +1,67 @@
+"""Weights by name or file, ready to predict: graphs run by ONNX Runtime, or the torch network."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from diffsal.errors import InputError
+from diffsal.runtime.engine import Engine
+from diffsal.weights.catalogue import entry_of, find
+
+if TYPE_CHECKING:
+    from diffsal.networks.diffsal import DiffSal
+
+EngineName = Literal["auto", "onnx", "torch"]
+TORCH_NEEDED = 'needs torch: pip install "diffsal[torch]"'
+
+
+def load(name: str | Path = "compact", device: str = "cpu") -> DiffSal | Engine:
+    """A network: a name of the catalogue, a ``.safetensors`` that diffsal wrote, or an ``.onnx`` that it exported.
+
+    The torch network in eval mode on ``device``; of an ``.onnx``, and of the catalogue's where torch is not installed,
+    the graphs as an engine. :func:`diffsal.predict` takes both. Raises :class:`InputError` for what cannot be loaded.
+    """
+    if is_graphs(name) or (not has_torch() and entry_of(name) is not None and device == "cpu"):
+        return load_engine(name, "onnx", device)
+    if not has_torch():
+        raise InputError(f"{name}: {TORCH_NEEDED}")
+    from diffsal.weights.files import load as load_network
+
+    return load_network(name, device)
+
+
+def load_engine(name: str | Path = "compact", engine: EngineName = "auto", device: str = "cpu") -> Engine:
+    """What predicts: with ``auto`` graphs on the CPU where there are any, else torch on ``device``.
+
+    Raises :class:`InputError` where there are no graphs, no torch or no such device.
+    """
+    graphs = is_graphs(name) or entry_of(name) is not None
+    if engine == "onnx" or (engine == "auto" and graphs and (device == "cpu" or is_graphs(name))):
+        if not graphs:
+            raise InputError(f"{name}: holds no graphs; make some with `diffsal export {name} OUT.onnx`")
+        if device != "cpu":
+            raise InputError(f"device {device}: graphs run on the CPU; give --engine torch and weights that are no "
+                             ".onnx for other devices")
+        from diffsal.runtime.onnx import OnnxEngine
+
+        return OnnxEngine(find(name, graphs=True))
+    if is_graphs(name):
+        raise InputError(f"{name}: graphs are not run by torch; give the .safetensors that they were made of")
+    if not has_torch():
+        raise InputError(f"{name}: {TORCH_NEEDED}")
+    from diffsal.runtime.torch import TorchEngine
+    from diffsal.weights.files import load as load_network
+
+    return TorchEngine(load_network(name), device)
+
+
+def is_graphs(name: str | Path) -> bool:
+    """Whether ``name`` is a file of ONNX graphs, by its ending."""
+    return entry_of(name) is None and Path(name).suffix.lower() == ".onnx"
+
+
+def has_torch() -> bool:
+    """Whether torch is installed; it is not imported."""
+    return find_spec("torch") is not None

@@ -1,0 +1,86 @@
+"""The ONNX engine: torch's maps, whatever is heard, and one line for graphs that cannot be run."""
+
+
+import numpy as np
+import pytest
+import torch
+from diffsal.runtime.engine import Engine, as_engine
+from diffsal.runtime.torch import TorchEngine
+
+from diffsal.errors import InputError
+from diffsal.networks.diffsal import DiffSal
+from diffsal.runtime.export import export
+from diffsal.runtime.onnx import OnnxEngine
+from diffsal.weights.catalogue import find
+from diffsal.weights.files import load
+from tests.narrow import narrow_encoders, tiny_config  # noqa: F401
+from tests.runtime.test_export import rewritten
+
+
+def maps(engine: Engine, images: np.ndarray, mel: np.ndarray | None, steps: tuple[int, ...]) -> np.ndarray:
+    """One window's raw predictions at some timesteps."""
+    config = engine.config
+    frames = engine.encode_frames(images[:: engine.frame_step])
+    brightness = None
+    if engine.encodes_frames:
+        h, w = config.height // 4, config.width // 4
+        values = config.preprocessing
+        normalised = (images / np.float32(255) - np.float32(values.mean)) / np.float32(values.std)
+        brightness = normalised.mean(-1).reshape(1, len(images), h, 4, w, 4).mean((3, 5)).astype(np.float32)
+    audio = None if mel is None else engine.encode_sound(mel)
+    conditions = engine.encode_windows([frames], brightness, audio)
+    x_t = np.random.default_rng(1).normal(size=(1, 1, config.height, config.width)).astype(np.float32)
+    return np.stack([engine.denoise(x_t, np.array([t]), conditions) for t in steps])
+
+
+def test_the_bundled_graphs_give_torchs_maps_with_sound_and_without():
+    theirs, ours = TorchEngine(load("compact")), OnnxEngine(find("compact", graphs=True))
+    assert isinstance(ours, Engine) and as_engine(ours) is ours
+    for name in ("config", "finish", "encodes_frames", "frame_step", "batch_size"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (16, 224, 384, 3), np.uint8)
+    found = []
+    for mel in (rng.normal(size=(1, 1, 1, 96, 64)).astype(np.float32), None):
+        expected = maps(theirs, images, mel, (999, 400))
+        found.append(maps(ours, images, mel, (999, 400)))
+        assert found[-1].shape == (2, 1, 1, 56, 96)
+        np.testing.assert_allclose(found[-1], expected, atol=1e-5)
+    assert np.abs(found[0] - found[1]).max() > 1e-4
+
+
+@pytest.mark.usefixtures("narrow_encoders")
+@pytest.mark.parametrize(("audio", "predicts"), [("vggish", "noise"), (None, "x_0")])
+def test_whole_windows_give_torchs_maps(audio, predicts, tmp_path):
+    torch.manual_seed(0)
+    model = DiffSal(tiny_config(video_encoder="s3d", audio_encoder=audio, predicts=predicts)).eval()
+    export(model, tmp_path / "x.onnx")
+    ours, theirs = OnnxEngine(tmp_path / "x.onnx"), TorchEngine(model)
+    assert not ours.encodes_frames and ours.frame_step == theirs.frame_step
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 64, 128, 3), np.uint8)
+    mels = [None]
+    if audio:
+        mels.append(rng.normal(size=(1, 1, 9, 112, 192)).astype(np.float32))
+    for mel in mels:
+        np.testing.assert_allclose(maps(ours, images, mel, (700,)), maps(theirs, images, mel, (700,)), atol=2e-5)
+
+
+def test_graphs_that_cannot_be_run_are_one_line(tmp_path):
+    def unknown(parts, _):
+        parts["denoise"].graph.node[-1].op_type = "NoSuchOperator"
+
+    def smaller(parts, _):
+        parts["denoise"].graph.input[0].type.tensor_type.shape.dim[2].dim_value = 32
+
+    bundled = find("compact", graphs=True)
+    for change, message in ((unknown, "refuses its graph denoise"), (smaller, "denoise")):
+        path = rewritten(tmp_path / "bad.onnx", bundled, change)
+        with pytest.raises(InputError, match=message) as error:
+            OnnxEngine(path)
+        assert "\n" not in str(error.value)
+
+
+def test_other_devices_are_refused():
+    with pytest.raises(InputError, match="device cuda"):
+        as_engine(OnnxEngine(find("compact", graphs=True)), "cuda")
