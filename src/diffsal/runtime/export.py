@@ -28,12 +28,14 @@ from diffsal.networks.blocks import pad_same
 from diffsal.networks.diffsal import DiffSal, Features
 from diffsal.networks.encoders import yamnet
 from diffsal.networks.encoders.base import FrameEncoder
+from diffsal.networks.encoders.mvit import MViT
 from diffsal.runtime.graphs import FORMAT, FORMAT_KEY
 from diffsal.weights.catalogue import find
 from diffsal.weights.files import load, read_metadata
 from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY
 
 OPSET = 18
+REWRITTEN = 5000  # operators up to which patterns are looked for: the time grows with their square
 FOLDED = 1024  # values of a constant that the exporter computes; larger ones ONNX Runtime computes at load
 BATCH = 2  # of the inputs that graphs are traced with; the batch stays free
 TOLERANCE = 1e-5  # of a map, between torch and ONNX Runtime
@@ -243,6 +245,8 @@ def prepared(model: DiffSal) -> DiffSal:
     plain = copy.deepcopy(model).cpu().float().eval()
     if isinstance(plain.video_encoder, FrameEncoder):
         plain.video_encoder.projects_frames = True
+    if isinstance(plain.video_encoder, MViT):
+        plain.video_encoder.use_plain(True)
     if isinstance(plain.audio_encoder, yamnet.YAMNet):
         plain.audio_encoder.layers = nn.Sequential(*(ScaledConvNorm(x) for x in plain.audio_encoder.layers))
     plain.unet.keeps_video_apart = has_stages(plain)
@@ -263,7 +267,11 @@ def graph_of(part: Part) -> bytes:
             optimize=False,
         )
     # Only small constants are folded here: what large weights are multiplied by stays, so that float16 may hold them
-    optimizer.optimize_ir(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+    if len(program.model.graph) <= REWRITTEN:
+        optimizer.optimize_ir(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+    else:
+        optimizer.fold_constants(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+        optimizer.remove_unused_nodes(program.model)
     proto: onnx.ModelProto = program.model_proto
     graph = proto.graph
     rename(graph, dict(zip((x.name for x in graph.input), part.flat_inputs, strict=True)))
