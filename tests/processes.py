@@ -126,7 +126,7 @@ def predict_stuck(video: Path, stuck: Path, fails: bool) -> None:
     """
     import time
 
-    import diffsal.weights.files
+    import diffsal.runtime.loading
     from diffsal.cli.commands import main
     from diffsal.outputs.overlay import VideoWriter
     from tests.standin import StandIn
@@ -145,6 +145,6 @@ def predict_stuck(video: Path, stuck: Path, fails: bool) -> None:
 
     if fails:
         VideoWriter.write = write
-    diffsal.weights.files.load = lambda name: Stuck()
+    diffsal.runtime.loading.load_engine = lambda *_: Stuck()
     sys.argv = ["diffsal", "predict", str(video)]
     main()

@@ -10,10 +10,10 @@ if TYPE_CHECKING:  # what editors and type checkers see of the names below
     from diffsal.errors import InputError
     from diffsal.networks.diffsal import DiffSal
     from diffsal.prediction.pipeline import Prediction, predict
+    from diffsal.runtime.loading import load
     from diffsal.scoring import metrics
     from diffsal.scoring.evaluate import evaluate, score
     from diffsal.weights import convert
-    from diffsal.weights.files import load
 
 # Public name → the module it lives in; imported when first asked for, so that `diffsal --help` is quick.
 _HOMES = {
@@ -26,7 +26,7 @@ _HOMES = {
     "Prediction": "diffsal.prediction.pipeline",
     "convert": "diffsal.weights.convert",
     "evaluate": "diffsal.scoring.evaluate",
-    "load": "diffsal.weights.files",
+    "load": "diffsal.runtime.loading",
     "metrics": "diffsal.scoring.metrics",
     "predict": "diffsal.prediction.pipeline",
     "score": "diffsal.scoring.evaluate",

@@ -90,7 +90,7 @@ def test_regions_that_cannot_be(text, tmp_path, monkeypatch):
 @pytest.fixture
 def run(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("diffsal.weights.files.load", lambda name: StandIn(noise=0))
+    monkeypatch.setattr("diffsal.runtime.loading.load_engine", lambda *_: StandIn(noise=0))
 
     def command(*arguments):
         with pytest.raises(SystemExit) as stopped:

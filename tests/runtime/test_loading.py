@@ -4,13 +4,13 @@ import subprocess
 import sys
 
 import pytest
-from diffsal.runtime.torch import TorchEngine
 
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
 from diffsal.runtime import loading
 from diffsal.runtime.loading import load, load_engine
 from diffsal.runtime.onnx import OnnxEngine
+from diffsal.runtime.torch import TorchEngine
 from diffsal.weights.catalogue import find
 
 

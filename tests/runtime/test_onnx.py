@@ -4,13 +4,13 @@
 import numpy as np
 import pytest
 import torch
-from diffsal.runtime.engine import Engine, as_engine
-from diffsal.runtime.torch import TorchEngine
 
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
+from diffsal.runtime.engine import Engine, as_engine
 from diffsal.runtime.export import export
 from diffsal.runtime.onnx import OnnxEngine
+from diffsal.runtime.torch import TorchEngine
 from diffsal.weights.catalogue import find
 from diffsal.weights.files import load
 from tests.narrow import narrow_encoders, tiny_config  # noqa: F401

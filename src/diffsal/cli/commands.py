@@ -18,7 +18,7 @@ from diffsal.cli import data as cli_data
 from diffsal.cli import pictures as cli_pictures
 from diffsal.cli import weights as cli_weights
 from diffsal.cli.cluster import with_address
-from diffsal.cli.options import Colormap, Device, complain, show_any_character
+from diffsal.cli.options import Colormap, Device, EngineChoice, complain, show_any_character
 from diffsal.errors import InputError
 from diffsal.files import remove_unfinished
 
@@ -106,6 +106,9 @@ def predict(
     samples: Annotated[int, typer.Option(min=1, max=100, help="Maps drawn per frame: their mean, and spread.")] = 1,
     quality: Annotated[bool, typer.Option("--quality", help="Every frame through the network.")] = False,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
+    engine: Annotated[
+        EngineChoice, typer.Option(help="What runs it; auto: ONNX graphs where there are any.")
+    ] = EngineChoice.auto,
     mute: Annotated[bool, typer.Option("--mute", help="Predict as if there were no sound.")] = False,
     start: Annotated[float | None, typer.Option(min=0, help="Seconds; frames before are left out.")] = None,
     end: Annotated[float | None, typer.Option(min=0, help="Seconds; frames from here on are left out.")] = None,
@@ -146,14 +149,15 @@ def predict(
     from diffsal.cli.progress import run_all
     from diffsal.outputs.attention import read_region
     from diffsal.outputs.render import Outputs
-    from diffsal.weights.files import load
+    from diffsal.runtime.loading import load_engine
 
     wanted = Outputs(output, maps, npz, sheet, json, moments)
     settings = {"steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None,
                 "device": device.value, "mute": mute, "start": start, "end": end,
                 "colormap": colormap.value, "opacity": opacity,
                 "regions": [read_region(text) for text in roi or []]}
-    raise typer.Exit(run_all(load(weights), inputs, wanted, only_maps, force, settings))
+    ready = load_engine(weights, engine.value, device.value)
+    raise typer.Exit(run_all(ready, inputs, wanted, only_maps, force, settings))
 
 
 @app.command(no_args_is_help=True)

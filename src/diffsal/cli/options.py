@@ -15,6 +15,12 @@ class Device(str, Enum):
     mps = "mps"
 
 
+class EngineChoice(str, Enum):
+    auto = "auto"
+    onnx = "onnx"
+    torch = "torch"
+
+
 class Colormap(str, Enum):
     inferno = "inferno"
     viridis = "viridis"

@@ -158,10 +158,10 @@ def model_of(job: Job) -> Any:
 def _model(weights: str) -> Any:
     import cv2
 
-    from diffsal.weights.files import load
+    from diffsal.runtime.loading import load_engine
 
     cv2.setNumThreads(1)  # a worker has one processor
-    return load(weights)
+    return load_engine(weights)
 
 
 def _delivered(job: Job) -> str:

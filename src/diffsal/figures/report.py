@@ -304,8 +304,8 @@ def _clip(document: dict, worst: WorstFrame):
 def _map(document: dict, clip, index: int) -> np.ndarray | None:
     """The first model's map of one frame, from its folder or from its weights."""
     from diffsal.prediction.pipeline import predict
+    from diffsal.runtime.loading import load_engine
     from diffsal.scoring.map_sources import MapFolder
-    from diffsal.weights.files import load
 
     settings = document["settings"]
     if settings.get("maps"):
@@ -317,7 +317,7 @@ def _map(document: dict, clip, index: int) -> np.ndarray | None:
     if network["sound"] == "other":
         return None
     half = 0.25 / clip.frame_rate
-    predictions = predict(load(network["weights"]), clip.source(), steps=network["steps"], seed=network["seed"],
+    predictions = predict(load_engine(network["weights"]), clip.source(), steps=network["steps"], seed=network["seed"],
                           mute=network["sound"] == "muted", start=max(0.0, seconds - half), end=seconds + half,
                           every=network.get("every"))
     return next((p.saliency for p in predictions if p.index == index), None)

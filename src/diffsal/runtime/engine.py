@@ -77,7 +77,7 @@ def as_engine(model: DiffSal | Engine, device: str = "cpu") -> Engine:
     Raises :class:`InputError` for a device that this machine or this engine lacks.
     """
     if isinstance(model, Engine):
-        if device != "cpu" and getattr(model, "device", None) != device:
+        if device != "cpu" and str(getattr(model, "device", "cpu")) != device:
             raise InputError(f"device {device}: these graphs run on the CPU; give --engine torch for other devices")
         return model
     from diffsal.runtime.torch import TorchEngine  # needs torch, which predicting by graphs does not

@@ -22,6 +22,8 @@ from diffsal.media.shifted_sound import ShiftedSound
 from diffsal.media.source import Source
 from diffsal.outputs.maps import MapWriter
 from diffsal.prediction.pipeline import Prediction, predict
+from diffsal.runtime.engine import Engine
+from diffsal.runtime.loading import load_engine
 from diffsal.scoring.inputs import state_of
 from diffsal.weights.catalogue import find
 from diffsal.weights.files import sha256_of
@@ -213,10 +215,8 @@ def _rounded(saliency: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _network(weights: str, device: str) -> Any:
-    import diffsal
-
-    return diffsal.load(weights, device)
+def _network(weights: str, device: str) -> Engine:
+    return load_engine(weights, "auto", device)
 
 
 @lru_cache(maxsize=16)
