@@ -21,8 +21,8 @@ NoiseScheduleName = Literal["cosine", "linear"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # The audio-visual network's normalisation (REFERENCE.md, section 1), from 0-255 to [0, 1]
-AUDIO_VISUAL_MEAN = tuple(v / 255 for v in (114.7748, 107.7354, 99.475))
-AUDIO_VISUAL_STD = tuple(v / 255 for v in (38.7568578, 37.88248729, 40.02898126))
+AUDIO_VISUAL_MEAN = (114.7748 / 255, 107.7354 / 255, 99.475 / 255)
+AUDIO_VISUAL_STD = (38.7568578 / 255, 37.88248729 / 255, 40.02898126 / 255)
 
 
 Count = Annotated[int, Bounds(least=1)]

@@ -252,7 +252,8 @@ class _Signals:
     """While this lasts, SIGTERM and Ctrl-C end the run after the step at hand; a second one ends it at once."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.before = engine, {}
+        self.engine = engine
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -85,11 +85,11 @@ class Batch:
             values = listed(name)
             return None if any(v is None for v in values) else torch.stack(values)
 
-        together = ("mel", "heard", "seen", "target", "fixated", "noise", "x_t", "t")
         return cls(
             views=listed("view"), names=listed("name"), problems=[p for e in examples for p in e.problems],
-            **{name: listed(name) for name in ("frames", "scales", "motion", "sound")},
-            **{name: stacked(name) for name in together},
+            frames=listed("frames"), scales=listed("scales"), mel=stacked("mel"), heard=stacked("heard"),
+            seen=stacked("seen"), target=stacked("target"), fixated=stacked("fixated"), noise=stacked("noise"),
+            x_t=stacked("x_t"), t=stacked("t"), motion=listed("motion"), sound=listed("sound"),
         )
 
     def to(self, device: torch.device) -> Batch:
@@ -97,8 +97,9 @@ class Batch:
         return replace(self, **{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
 
     def pin_memory(self) -> Batch:
-        tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
-        return replace(self, **{name: value.pin_memory() for name, value in tensors.items()})
+        pinned: dict[str, Any] = {name: value.pin_memory() for name, value in vars(self).items()
+                                  if isinstance(value, Tensor)}
+        return replace(self, **pinned)
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import rearrange
@@ -118,7 +118,8 @@ class Phase:
     ) -> None:
         self.name, self.num_steps, self.config, self.shard = name, num_steps, config, shard
         self.examples, self.scored, self.objective, self.learning = examples, scored, objective, learning
-        self.cache_folder, self.cache = cache_folder, None
+        self.cache_folder = cache_folder
+        self.cache: FeatureCache | None = None
         self.epoch_examples, self.ema_decay = len(examples), learning.ema_decay
         self.reader = examples.reader
 
@@ -135,7 +136,7 @@ class Phase:
         self.denoiser = Denoiser(model)
         self.cache = FeatureCache.of(self.cache_folder, model) if self.cache_folder is not None else None
         self.examples.find = self.scored.find = None if self.cache is None else partial(_find, self.cache, self.reader)
-        return torch.compile(self.denoiser) if self.config.compile else self.denoiser
+        return cast(nn.Module, torch.compile(self.denoiser)) if self.config.compile else self.denoiser
 
     def train_mode(self, model: DiffSal) -> None:
         train_mode(model, self.learning.frozen, self.config.batch_norm)

@@ -93,7 +93,7 @@ class Reader:
         """S_0: drawn from fixations on what is seen, or the database's map of it."""
         clip, size = self.clips[view.clip], (self.model.height, self.model.width)
         if isinstance(clip.truth, GazeTruth):
-            places, weights = self.people(view)
+            places, weights = self._fixations(view, clip.truth)
             height, width = size[0] // TARGET_STRIDE, size[1] // TARGET_STRIDE
             grid = draw_map(places, height, width, clip.width / clip.height, weights=weights)
             return F.interpolate(torch.from_numpy(grid)[None, None], size=size, mode="bilinear")[0]
@@ -117,23 +117,19 @@ class Reader:
         """Places of the fixations on what is seen, as fractions of it, and what each is worth."""
         clip = self.clips[view.clip]
         if isinstance(clip.truth, GazeTruth):
-            seconds = clip.seconds(view.index)
-            sources = [(clip.truth.gaze, 1.0), *self.pooled.get(view.clip, ())]
-            rows = [(gaze.on_frame(seconds), weight) for gaze, weight in sources]
-            places = np.concatenate([row[:, 3:5] for row, _ in rows])
-            weights = np.concatenate([np.full(len(row), weight) for row, weight in rows])
-        else:
-            points, fixated = clip.points(view.index), clip.fixations(view.index)
-            if points is None or fixated is None:
-                return None
-            places = (points + 0.5) / (fixated.shape[1], fixated.shape[0])
-            weights = np.ones(len(places))
-        left, top, size = view.crop
-        places = (places - (left, top)) / size
-        if view.mirrored:
-            places[:, 0] = 1 - places[:, 0]
-        kept = ((places >= 0) & (places <= 1)).all(1)
-        return places[kept], weights[kept]
+            return self._fixations(view, clip.truth)
+        points, fixated = clip.points(view.index), clip.fixations(view.index)
+        if points is None or fixated is None:
+            return None
+        return _seen((points + 0.5) / (fixated.shape[1], fixated.shape[0]), np.ones(len(points)), view)
+
+    def _fixations(self, view: View, truth: GazeTruth) -> People:
+        """Those of the clip's own people, and of the others."""
+        seconds = self.clips[view.clip].seconds(view.index)
+        sources = [(truth.gaze, 1.0), *self.pooled.get(view.clip, ())]
+        rows = [(gaze.on_frame(seconds), weight) for gaze, weight in sources]
+        places = np.concatenate([row[:, 3:5] for row, _ in rows])
+        return _seen(places, np.concatenate([np.full(len(row), weight) for row, weight in rows]), view)
 
     def is_enough(self, view: View) -> bool:
         """Whether ``min_fixations`` are on what is seen."""
@@ -204,6 +200,16 @@ class Reader:
                 if index in indices:
                     found[index] = stream.at(min(index + ahead, count - 1))
         return found
+
+
+def _seen(places: np.ndarray, weights: np.ndarray, view: View) -> People:
+    """Places on the picture as fractions of what the view has of it; those outside are left out."""
+    left, top, size = view.crop
+    places = (places - (left, top)) / size
+    if view.mirrored:
+        places[:, 0] = 1 - places[:, 0]
+    kept = ((places >= 0) & (places <= 1)).all(1)
+    return places[kept], weights[kept]
 
 
 def _varied(image: np.ndarray, view: View) -> np.ndarray:

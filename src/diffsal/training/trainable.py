@@ -68,7 +68,9 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(input)
-        x = input.to(self.running_mean.dtype)
+        running_mean, running_var, seen = self.running_mean, self.running_var, self.num_batches_tracked
+        assert running_mean is not None and running_var is not None and seen is not None and self.momentum is not None
+        x = input.to(running_mean.dtype)
         dims = [0, *range(2, x.dim())]
         shape = [1, -1, *[1] * (x.dim() - 2)]
         count = dist.get_world_size() * x.numel() / x.shape[1]
@@ -76,9 +78,9 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         centred = x - mean.view(shape)
         variance = _SumOfProcesses.apply(centred.square().sum(dims)) / count
         with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+            seen += 1
+            running_mean.lerp_(mean, self.momentum)
+            running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
 
@@ -145,12 +147,14 @@ def _computed_again(block: nn.Module, forward: Callable) -> Callable:
 def _still(block: nn.Module) -> Iterator[None]:
     """Batch statistics do not move, as they have already."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
-    kept = [(m.momentum, m.num_batches_tracked.clone()) for m in norms]
+    counters = [m.num_batches_tracked for m in norms if m.num_batches_tracked is not None]
+    momenta, counts = [m.momentum for m in norms], [counter.clone() for counter in counters]
     for m in norms:
         m.momentum = 0.0
     try:
         yield
     finally:
-        for m, (momentum, counter) in zip(norms, kept, strict=True):
+        for m, momentum in zip(norms, momenta, strict=True):
             m.momentum = momentum
-            m.num_batches_tracked.copy_(counter)
+        for counter, count in zip(counters, counts, strict=True):
+            counter.copy_(count)
