@@ -187,3 +187,12 @@ def test_a_damaged_results_folder_is_named_in_one_line(tmp_path):
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(InputError, match="cannot be read"):
         scores.read(Path(path))
+
+
+def test_maps_that_are_kept_and_maps_of_the_scored_frames_alone_score_the_same(tmp_path, weights):
+    """The second asks for frames 0, 5, 10 and 15 of 18: the last, which windows repeat, is not among them."""
+    root = synthetic.write("gaze", tmp_path / "db")
+    both = [evaluate("gaze", root, str(weights), tmp_path / name, split="play", maps=maps, baselines=False)
+            for name, maps in (("kept", tmp_path / "maps"), ("alone", None))]
+    for kept, alone in zip(*(found["sets"][0]["models"][0]["videos"] for found in both), strict=True):
+        assert kept["frames"] == alone["frames"] == 4 and kept["mean"] == pytest.approx(alone["mean"], abs=1e-4)

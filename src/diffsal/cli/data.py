@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,8 @@ def evaluate(
         dataset, data, weights or ["compact"], out, protocol=protocol and protocol.value, split=split, fold=fold,
         clips=_names(clips), steps=steps, seed=seed, spacing=spacing.value if spacing else None,
         sound=[s.value for s in sound or [Sounds.own]], quality=quality, device=device.value, maps=maps,
-        baselines=baselines, published=published, workers=workers, force=force, on_done=on_done), dataset, out)
+        baselines=baselines, published=published, workers=workers or _processes(device), force=force,
+        on_done=on_done), dataset, out)
 
 
 def score(
@@ -79,7 +81,12 @@ def score(
     _score(lambda on_done: run(
         maps, ground_truth, out, protocol=protocol.value, dataset=dataset, split=split, fold=fold,
         clips=_names(clips), name=name, network_size=_size(network_size), baselines=baselines,
-        published=published, workers=workers, force=force, on_done=on_done), str(maps), out)
+        published=published, workers=workers or _processes(Device.cpu), force=force, on_done=on_done), str(maps), out)
+
+
+def _processes(device: Device) -> int:
+    """One per core; one in all where they would share a graphics card."""
+    return (os.cpu_count() or 1) if device is Device.cpu else 1
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -265,7 +265,7 @@ class Stream:
             waiting.append(here)
             if len(waiting) > after:
                 yield from self._window(waiting.popleft(), self.buffer.count - 1 - after, asked)
-        if waiting and waiting[-1].features is None and waiting[-1].planned.is_asked:  # the last frame is repeated
+        if waiting and waiting[-1].features is None and any(x.needs_map for x in waiting):  # the last is repeated
             last = waiting[-1]
             self.buffer.replace_last(EncodedFrame(
                 last.planned, last.needs_map, self.engine.encode_frames(last.planned.frame.small[None])[0]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +42,7 @@ def evaluate(
     maps: str | Path | None = None,
     baselines: bool = True,
     published: bool = False,
-    workers: int | None = None,
+    workers: int = 1,
     force: bool = False,
     on_done: Progress = lambda done, total: None,
 ) -> dict:
@@ -54,7 +53,8 @@ def evaluate(
     ``out`` and returns the first as a dictionary; ``maps`` is a folder that keeps every map. ``protocol`` is a name of
     ``PROTOCOLS``, by default the data set's own; ``split`` and ``fold`` are the reader's; ``clips`` are names, by
     default all. ``spacing`` of the timesteps: by default the weights' own. ``quality``: every frame goes through the
-    network. ``on_done(done, total)`` counts clips. A run that was killed goes on where it stood.
+    network. ``workers`` processes share the clips (with more than one, a script needs ``if __name__ == "__main__":``).
+    ``on_done(done, total)`` counts clips. A run that was killed goes on where it stood.
 
     Raises :class:`InputError` for what concerns all clips; what concerns one is in ``document["problems"]``.
     """
@@ -81,8 +81,6 @@ def evaluate(
     settings = {"split": split, "fold": fold, "networks": [
         {"weights": n.weights, "steps": n.steps, "seed": n.seed, "sound": n.sound, "every": n.every,
          "spacing": n.spacing} for n in networks]}
-    if workers is None:
-        workers = (os.cpu_count() or 1) if all(n.device == "cpu" for n in networks) else 1
     return score_clips(
         _named(all_clips, clips), networks, chosen.name, out, all_clips=all_clips, baselines=baselines, workers=workers,
         head=document_head("evaluate", dataset, Path(data), chosen, settings), on_done=on_done,
@@ -103,7 +101,7 @@ def score(
     network_size: tuple[int, int] | None = None,
     baselines: bool = True,
     published: bool = False,
-    workers: int | None = None,
+    workers: int = 1,
     force: bool = False,
     on_done: Progress = lambda done, total: None,
 ) -> dict:
@@ -125,7 +123,7 @@ def score(
     settings = {"split": split, "fold": fold, "maps": str(maps), "network_size": network_size}
     return score_clips(
         _named(all_clips, clips), [model], chosen.name, out, all_clips=all_clips, baselines=baselines,
-        workers=workers or os.cpu_count() or 1, on_done=on_done,
+        workers=workers, on_done=on_done,
         head=document_head("score", database.name, root, chosen, settings),
         published=published_rows([database.name]) if published else ())
 
