@@ -16,6 +16,7 @@ import typer
 
 from diffsal.cli import data as cli_data
 from diffsal.cli import pictures as cli_pictures
+from diffsal.cli import web as cli_web
 from diffsal.cli import weights as cli_weights
 from diffsal.cli.cluster import with_address
 from diffsal.cli.options import Colormap, Device, EngineChoice, complain, show_any_character
@@ -189,5 +190,6 @@ for command in (cli_pictures.explain, cli_pictures.compare, cli_pictures.report)
 app.command(no_args_is_help=True)(cli_weights.convert)
 app.command(no_args_is_help=True)(cli_weights.export)
 app.command()(cli_weights.info)
+app.command()(cli_web.web)
 
 
