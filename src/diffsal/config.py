@@ -26,6 +26,7 @@ AUDIO_VISUAL_STD = (38.7568578 / 255, 37.88248729 / 255, 40.02898126 / 255)
 
 
 Count = Annotated[int, Bounds(least=1)]
+Side = Annotated[int, Bounds(least=32, most=2048)]  # of the input, in pixels
 Gain = Annotated[float, Bounds(least=0, most=100)]
 Share = Annotated[float, Bounds(least=0, below=1)]
 
@@ -55,8 +56,8 @@ class ModelConfig(Settings):
     audio_encoder: AudioEncoderName | None = "vggish"
     modulation_stages: Annotated[int, Bounds(least=1, most=4)] = 4
     num_frames: Annotated[int, Bounds(least=8, most=64)] = CLIP_FRAMES
-    height: Count = 224
-    width: Count = 384
+    height: Side = 224
+    width: Side = 384
     widths: Annotated[tuple[int, int, int, int], Bounds(least=1)] = (768, 384, 192, 96)  # channels of the four stages
     noise_width: Count = 96  # channels of the noise branch's first convolution
     noise_widths: Annotated[tuple[int, int, int], Bounds(least=1)] | None = None  # a narrower branch's; None: the same

@@ -1,6 +1,7 @@
 """Weights files: written whole, loaded strictly."""
 
 import json
+import resource
 import stat
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ def model() -> DiffSal:
     return DiffSal(TINY).eval()
 
 
+@pytest.mark.parametrize("half", [False, True])
 def test_what_is_saved_is_what_is_loaded(model, tmp_path, half):
     path = tmp_path / "new" / "tiny.safetensors"
     save(model, path, {"diffsal.source": "a test"}, half=half)
@@ -152,3 +154,33 @@ def test_a_finish_that_cannot_be_used_is_one_line(tmp_path):
         save(model, path, {FINISH_KEY: text})
         with pytest.raises(InputError, match=r"x\.safetensors: its finish cannot be used"):
             load(path)
+
+
+ODD = (None, "x", -1, 0, 3, 10**9, float("nan"), [], [3], [1, 1, 1, 1], True, {}, 1.5)
+
+
+def test_odd_configurations_load_or_are_one_line(tmp_path, model):
+    path, refused = tmp_path / "odd.safetensors", 0
+    for name in TINY.to_dict():
+        for value in ODD:
+            config = json.dumps({**TINY.to_dict(), name: value})
+            save_tensors({}, path, {CONFIG_KEY: config})
+            with pytest.raises(InputError, match=r"odd\.safetensors: ") as error:  # at the latest, nothing is in it
+                load(path)
+            assert "\n" not in str(error.value)
+            refused += "configuration cannot" in str(error.value)
+    assert refused > 250
+    for text in ("[]", "3", "null", '"x"', "{", '{"preprocessing": 3}', '{"preprocessing": {"mean": [0, 0]}}'):
+        save(model, path, {CONFIG_KEY: text})
+        with pytest.raises(InputError, match="its configuration cannot be used"):
+            load(path)
+
+
+def test_a_configuration_of_a_huge_network_costs_no_memory(tmp_path, model):
+    path = tmp_path / "huge.safetensors"
+    config = {**TINY.to_dict(), "widths": [2**20, 16, 16, 8], "fusion_width": 2**20}
+    save(model, path, {CONFIG_KEY: json.dumps(config)})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="this network expects"):
+        load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000

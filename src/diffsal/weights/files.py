@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from diffsal.config import ModelConfig
 from diffsal.errors import InputError
 from diffsal.files import whole_file
 from diffsal.networks.diffsal import DiffSal
@@ -30,9 +32,20 @@ def load(name: str | Path = "compact", device: str = "cpu") -> DiffSal:
     """
     path = find(name)
     metadata = read_metadata(path)
-    model = DiffSal(config_of(metadata, path), finish_of(metadata, path))
+    config, finish = config_of(metadata, path), finish_of(metadata, path)
+    check_shapes(planned(config, path), read_shapes(path), path)
+    model = DiffSal(config, finish)
     load_strictly(model, read_tensors(path), path)
     return model.to(device).eval()
+
+
+def planned(config: ModelConfig, path: Path) -> DiffSal:
+    """The network of ``config`` on the meta device: its shapes, and no memory."""
+    try:
+        with torch.device("meta"):
+            return DiffSal(config)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: its configuration cannot be built: {error}") from None
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -41,7 +54,14 @@ def read_metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def read_shapes(path: Path) -> dict[str, list[int]]:
+    """The shapes of a safetensors file's tensors, from its header alone."""
+    with _opened(path) as file:
+        return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  (not a dict)
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, as they are stored."""
     with _opened(path) as file:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
 
@@ -59,16 +79,22 @@ def _opened(path: Path) -> Iterator:
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], path: Path | str) -> None:
     """``state`` into ``model``, every key and shape as expected; else an error that names the first that is not."""
+    check_shapes(model, {key: list(value.shape) for key, value in state.items()}, path)
+    wanted = model.state_dict()
+    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in state.items()})
+
+
+def check_shapes(model: nn.Module, found: dict[str, list[int]], path: Path | str) -> None:
+    """:class:`InputError` for the first of ``model``'s tensors that is missing or of another shape, or is no part."""
     wanted = model.state_dict()
     for key, value in wanted.items():
-        if key not in state:
+        if key not in found:
             raise InputError(f"{path}: has no {key}, which this network needs: the file is of another network")
-        if state[key].shape != value.shape:
-            raise InputError(f"{path}: {key} is {list(state[key].shape)}, this network expects {list(value.shape)}")
-    unknown = next((key for key in state if key not in wanted), None)
+        if found[key] != list(value.shape):
+            raise InputError(f"{path}: {key} is {found[key]}, this network expects {list(value.shape)}")
+    unknown = next((key for key in found if key not in wanted), None)
     if unknown:
         raise InputError(f"{path}: {unknown} has no place in this network: the file is of another network")
-    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in state.items()})
 
 
 def save(model: DiffSal, path: Path, metadata: dict[str, str] | None = None, half: bool = False) -> None:
