@@ -196,3 +196,25 @@ def test_maps_that_are_kept_and_maps_of_the_scored_frames_alone_score_the_same(t
             for name, maps in (("kept", tmp_path / "maps"), ("alone", None))]
     for kept, alone in zip(*(found["sets"][0]["models"][0]["videos"] for found in both), strict=True):
         assert kept["frames"] == alone["frames"] == 4 and kept["mean"] == pytest.approx(alone["mean"], abs=1e-4)
+
+
+def test_timesteps_are_spaced_as_the_weights_say_unless_told_otherwise(tmp_path, weights, monkeypatch):
+    from safetensors.torch import load_file, save_file
+
+    from diffsal.scoring import map_sources
+    from diffsal.weights.files import read_metadata
+
+    root, asked = synthetic.write("gaze", tmp_path / "db"), []
+    predict = map_sources.predict
+    monkeypatch.setattr(map_sources, "predict", lambda *a, **k: asked.append(k["spacing"]) or predict(*a, **k))
+    for number, (says, given, expected) in enumerate((
+            (None, None, "linspace"), ("leading", None, "leading"), ("leading", "trailing", "trailing"))):
+        path = tmp_path / f"{number}.safetensors"
+        save_file(load_file(weights), path, read_metadata(weights) | ({"diffsal.spacing": says} if says else {}))
+        out = tmp_path / f"out{number}"
+        evaluate("gaze", root, path, out, split="play", clips=["ball"], spacing=given, baselines=False)
+        assert asked.pop() == expected and not asked
+    save_file(load_file(weights), path, read_metadata(weights) | {"diffsal.spacing": "[/b]"})
+    map_sources._own_spacing.cache_clear()
+    found = evaluate("gaze", root, path, tmp_path / "other", split="play", clips=["ball"], baselines=False)
+    assert len(found["problems"]) == 1 and "its spacing is '[/b]', expected one of linspace" in found["problems"][0]

@@ -16,7 +16,7 @@ from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
 from diffsal.networks.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, efficientnet_lite, i3d, mvit
 from diffsal.weights.files import STATISTICS, read_metadata, save, save_tensors, sha256_of
-from diffsal.weights.metadata import ENCODER_KEY, KIND_KEY, PREPROCESSING_KEY, UNUSED_KEY, Unused
+from diffsal.weights.metadata import ENCODER_KEY, KIND_KEY, PREPROCESSING_KEY, SPACING_KEY, UNUSED_KEY, Unused
 from diffsal.weights.torch_files import is_safetensors, read_checkpoint, strip_wrappers
 
 KINETICS_CLASSES, IMAGENET_CLASSES = "Kinetics-400's classifier", "ImageNet's classifier"
@@ -155,7 +155,7 @@ def convert(checkpoint: Path, out: Path, half: bool = False, force: bool = False
     origin = {"diffsal.converted_from": checkpoint.name, "diffsal.source_sha256": sha256_of(checkpoint)}
     if is_released(state):
         model, conversion = from_released(state, checkpoint)
-        save(model, out, {**_provenance(conversion), **origin}, half)
+        save(model, out, {**_provenance(conversion), **origin, SPACING_KEY: "leading"}, half)
         return conversion
     source = recognise(state, checkpoint)
     tensors, conversion = encoder_state(source, state, checkpoint)

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
-from diffsal.config import Finish, ModelConfig
+from diffsal.config import Finish, ModelConfig, Spacing
 from diffsal.errors import InputError
 
 CONFIG_KEY = "diffsal.config"
@@ -17,6 +18,7 @@ OLD_FINISH = {"sharpness": "exponent", "motion_prior": "motion_gain", "sound_pri
 KIND_KEY = "diffsal.kind"  # "encoder" where a file holds a pretrained encoder and no whole network
 ENCODER_KEY = "diffsal.encoder"  # the name of that encoder, as in ModelConfig
 PREPROCESSING_KEY = "diffsal.preprocessing"  # of an encoder alone; a network's stands in its configuration
+SPACING_KEY = "diffsal.spacing"  # of the timesteps, as in SamplingConfig; without it linspace
 UNUSED_KEY = "diffsal.unused"  # a JSON list: what the source had and this file has not, with parameters and the reason
 
 
@@ -54,3 +56,11 @@ def finish_of(metadata: Mapping[str, str], path: Path) -> Finish:
         return Finish(**{new: values[old] for old, new in OLD_FINISH.items() if old in values})
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: its finish cannot be used: {error}") from None
+
+
+def spacing_of(metadata: Mapping[str, str], path: Path) -> Spacing:
+    """How the weights' timesteps are spaced: ``leading`` for a released network, which runs its one step at t = 0."""
+    spacing = metadata.get(SPACING_KEY, "linspace")
+    if spacing not in get_args(Spacing):
+        raise InputError(f"{path}: its spacing is {spacing[:40]!r}, expected one of {', '.join(get_args(Spacing))}")
+    return cast(Spacing, spacing)
