@@ -16,6 +16,7 @@ import typer
 
 from diffsal.cli import data as cli_data
 from diffsal.cli import pictures as cli_pictures
+from diffsal.cli import train as cli_train
 from diffsal.cli import web as cli_web
 from diffsal.cli import weights as cli_weights
 from diffsal.cli.cluster import with_address
@@ -161,29 +162,7 @@ def predict(
     raise typer.Exit(run_all(ready, inputs, wanted, only_maps, force, settings))
 
 
-@app.command(no_args_is_help=True)
-def train(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="compact, dhf1k, hollywood2, ucf_sports or audio_visual.")
-    ],
-    settings: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to change.")] = None,
-    data: Annotated[Path, typer.Option(help="Root of the data.")] = ...,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = ...,
-    init: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Weights to start from, an encoder's or a whole network's; repeatable."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
-) -> None:
-    """Train a network; the weights are OUT/RECIPE.safetensors."""
-    from diffsal.training import recipes
-
-    path = recipes.train(recipe, data, out, init or [], resume, settings)
-    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
-        print(path if path is not None else f"{out}: stopped and saved; go on with --resume")
-
-
-for command in (cli_data.evaluate, cli_data.score, cli_data.validate, cli_data.prepare):
+for command in (cli_train.train, cli_data.evaluate, cli_data.score, cli_data.validate, cli_data.prepare):
     app.command(no_args_is_help=True)(command)
 for command in (cli_pictures.explain, cli_pictures.compare, cli_pictures.report):
     app.command(no_args_is_help=True)(command)
