@@ -71,8 +71,8 @@ def test_a_hearing_gives_log_mels_and_correlations_or_neither():
     for weight, given in ((0.0, sound), (3.0, sound), (3.0, None)):
         hearing = Hearing(config, Finish(motion_gain=0.75, sound_gain=weight), given, RATE, 40)
         for i in range(40):
-            hearing.add(i / RATE, np.random.default_rng(i).random((16, 24), dtype=np.float32))
-        heard = hearing.of(10 / RATE, 10, 17)
+            hearing.add(frame_at(i), np.random.default_rng(i).random((16, 24), dtype=np.float32))
+        heard = hearing.of(frame_at(10), 17)
         assert (heard.mel is None) == (given is None)
         assert (heard.synchrony is None) == (given is None or weight == 0)
     assert Heard() == (None, None)

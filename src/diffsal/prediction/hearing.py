@@ -15,8 +15,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from diffsal.config import Finish, ModelConfig
-from diffsal.media.mel import MelTrack, Sound
+from diffsal.media.mel import SAMPLE_RATE, MelTrack, Sound
+from diffsal.media.source import Frame
 from diffsal.prediction.finish import energy
+from diffsal.prediction.speakers import Speakers, SpeakingFace, speaking_map
 
 HISTORY_SECONDS = 5.0
 TRUSTED_SECONDS = 1.2  # of history from which on the correlation counts in full
@@ -81,10 +83,15 @@ class Synchrony:
 
 
 class Heard(NamedTuple):
-    """What goes with one window: its log-mel, and what the sound prior weighs; None without sound, or without prior."""
+    """What goes with one window: its log-mel, what the sound prior weighs, and where somebody speaks.
+
+    None without sound, or where the finish does not weigh it. ``faces`` are those at the window's own frame.
+    """
 
     mel: Float[ndarray, "1 n m k"] | None = None
     synchrony: Float[ndarray, "h w"] | None = None
+    speaker: Float[ndarray, "h w"] | None = None
+    faces: tuple[SpeakingFace, ...] = ()
 
 
 class Hearing:
@@ -96,6 +103,8 @@ class Hearing:
     def __init__(
         self, config: ModelConfig, finish: Finish, sound: Sound | None, frame_rate: float, kept_frames: int
     ) -> None:
+        hears_speech = finish.speaker_gain > 0 and sound is not None and sound.rate == SAMPLE_RATE
+        self.speakers = Speakers(frame_rate, sound) if hears_speech and sound is not None else None
         self.mels, self.frame_rate = MelTrack(config, sound), frame_rate
         weighed = finish.sound_gain > 0 and sound is not None and config.audio_encoder is not None
         self.synchrony = Synchrony(frame_rate, kept_frames) if weighed else None
@@ -103,15 +112,22 @@ class Hearing:
     @property
     def num_before(self) -> int:
         """How many frames before the first window's are to be read."""
-        return self.synchrony.history if self.synchrony is not None else 0
+        return max(self.synchrony.history if self.synchrony is not None else 0,
+                   self.speakers.num_before if self.speakers is not None else 0)
 
-    def add(self, seconds: float, brightness: Float[ndarray, "h w"] | None) -> None:
-        """The next frame: its time and its :func:`diffsal.prediction.finish.brightness`."""
+    def add(self, frame: Frame, brightness: Float[ndarray, "h w"] | None) -> None:
+        """The next frame, and its :func:`diffsal.prediction.finish.brightness`."""
+        if self.speakers is not None:
+            self.speakers.read(frame)
         if self.synchrony is not None:
             assert brightness is not None, "the sound prior looks at the frames' brightness"
-            self.synchrony.add(brightness, self.mels.loudness(seconds))
+            self.synchrony.add(brightness, self.mels.loudness(frame.seconds))
 
-    def of(self, seconds: float, index: int, last: int) -> Heard:
-        """What goes with the window of frame ``index`` at ``seconds``, whose last frame was the ``last``-th added."""
+    def of(self, frame: Frame, last: int) -> Heard:
+        """What goes with the window of ``frame``, whose last frame was the ``last``-th added."""
         synchrony = None if self.synchrony is None else self.synchrony.at(last)
-        return Heard(self.mels.window(seconds, self.frame_rate, index), synchrony)
+        mel = self.mels.window(frame.seconds, self.frame_rate, frame.index)
+        faces = () if self.speakers is None else self.speakers.faces(frame)
+        scored = [face for face in faces if face.speaking is not None]
+        speaker = speaking_map(scored, *frame.image.shape[:2]) if scored else None
+        return Heard(mel, synchrony, speaker, faces)

@@ -31,6 +31,7 @@ from diffsal.prediction.finish import brightness, finish_map, moving_alone
 from diffsal.prediction.hearing import Heard, Hearing
 from diffsal.prediction.noise import frame_noise
 from diffsal.prediction.plan import Plan, PlannedFrame, needed_maps
+from diffsal.prediction.speakers import SpeakingFace
 from diffsal.prediction.window_buffer import WindowBuffer
 from diffsal.runtime.engine import Engine, as_engine
 
@@ -47,6 +48,7 @@ class Prediction:
     """One frame: 0-based index, time in seconds, float32 saliency (height, width) in [0, 1], and the RGB picture.
 
     With several samples ``saliency`` is their mean and ``spread`` (height, width) their standard deviation; else None.
+    ``faces`` are those that were found, where the sound tells who speaks (:mod:`diffsal.prediction.speakers`).
     """
 
     index: int
@@ -54,6 +56,7 @@ class Prediction:
     saliency: np.ndarray
     image: np.ndarray
     spread: np.ndarray | None = None
+    faces: tuple[SpeakingFace, ...] = ()
 
 
 def predict(
@@ -180,12 +183,14 @@ class FinishedMaps:
 
     frame: Frame
     maps: ndarray
+    faces: tuple[SpeakingFace, ...] = ()
 
     def prediction(self) -> Prediction:
         """Their mean and spread, at the size of the picture."""
         frame, maps = self.frame, self.maps
         spread = _at_size(maps.std(0, ddof=1), frame.image) if len(maps) > 1 else None
-        return Prediction(frame.index, frame.seconds, _at_size(maps.mean(0), frame.image), frame.image, spread)
+        saliency = _at_size(maps.mean(0), frame.image)
+        return Prediction(frame.index, frame.seconds, saliency, frame.image, spread, self.faces)
 
 
 def _at_size(values: ndarray, image: ndarray) -> ndarray:
@@ -261,7 +266,7 @@ class Stream:
         for here in encoded:
             self.buffer.add(here)
             for hearing in self.hearings:
-                hearing.add(here.planned.frame.seconds, here.planned.frame.brightness)
+                hearing.add(here.planned.frame.frame, here.planned.frame.brightness)
             waiting.append(here)
             if len(waiting) > after:
                 yield from self._window(waiting.popleft(), self.buffer.count - 1 - after, asked)
@@ -281,7 +286,7 @@ class Stream:
         first, length = position - self.plan.before, self.plan.num_frames
         frames = [x.features for x in self.buffer.window(first, length, self.engine.frame_step)]
         change = [x.planned.frame.brightness for x in self.buffer.window(first, length)]
-        heard = tuple(h.of(frame.seconds, frame.index, position + self.plan.after) for h in self.hearings)
+        heard = tuple(h.of(frame, position + self.plan.after) for h in self.hearings)
         yield Window(frame, frames, None if change[0] is None else np.stack(change), heard)
 
     def sample(
@@ -319,13 +324,14 @@ class Stream:
     def finish(self, drawn: Iterable[tuple[Window, ndarray]]) -> Iterator[FinishedMaps]:
         """Each window's maps finished, and enlarged to the network's size."""
         for window, raw in drawn:
-            yield FinishedMaps(window.frame, self.finished(window, raw, window.heard[0]))
+            heard = window.heard[0]
+            yield FinishedMaps(window.frame, self.finished(window, raw, heard), heard.faces)
 
     def finished(self, window: Window, raw: Float[ndarray, "n h w"], heard: Heard) -> Float[ndarray, "n h2 w2"]:
         """One window's raw maps, finished under what is heard and enlarged."""
         finish, size = self.engine.finish, (self.config.height, self.config.width)
         motion = moving_alone(window.brightness) if finish.motion_gain and window.brightness is not None else None
-        maps = (finish_map(one, finish, motion, heard.synchrony) for one in raw)
+        maps = (finish_map(one, finish, motion, heard.synchrony, heard.speaker) for one in raw)
         return np.stack([enlarge(one, size).clip(0, 1) for one in maps])
 
 
@@ -346,11 +352,11 @@ def interpolate(finished: Iterable[FinishedMaps], asked: deque[Frame]) -> Iterat
             if before is not None and frame.index < here.frame.index:
                 weight = (frame.index - before.frame.index) / (here.frame.index - before.frame.index)
                 maps = cv2.addWeighted(before.maps, 1 - weight, maps, weight, 0)
-            yield FinishedMaps(frame, maps).prediction()
+            yield FinishedMaps(frame, maps, here.faces).prediction()
         before = here
     while asked:
         assert before is not None, "frames are asked for of which no neighbour was predicted"
-        yield FinishedMaps(asked.popleft(), before.maps).prediction()
+        yield FinishedMaps(asked.popleft(), before.maps, before.faces).prediction()
 
 
 def frames_from(source: Source, index: int) -> Iterator[Frame]:

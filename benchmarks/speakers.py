@@ -1,0 +1,119 @@
+"""Whose face speaks: gains and controls over clips with sound, against human fixations.
+
+    python benchmarks/speakers.py GAZE [--clips 011,021,022,025] [--weights compact]
+
+For every fifth frame that at least five observers look at, the map is finished in several ways (no prior of sound, the
+sound prior, speakers at several gains, both) under the clip's own sound and under controls: another moment's sound,
+another clip's, and the picture half a second late. CC / SIM / NSS at the clip's size, mean over frames, then clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from diffsal.config import SamplingConfig
+from diffsal.data.databases import gaze
+from diffsal.media.mel import Sound
+from diffsal.media.source import open_source
+from diffsal.media.threads import prefetch
+from diffsal.prediction.hearing import Heard
+from diffsal.prediction.pipeline import FinishedMaps, Stream, queue_size, sound_for
+from diffsal.prediction.plan import Plan
+from diffsal.runtime.engine import as_engine
+from diffsal.scoring.ground_truth import GroundTruth  # noqa: F401  (the same drawing as `evaluate gaze`)
+from diffsal.weights.files import load
+
+SETTINGS = {
+    "no prior of sound": {"sound_gain": 0.0, "speaker_gain": 0.0},
+    "sound prior 3": {"sound_gain": 3.0, "speaker_gain": 0.0},
+    "speakers 0.5": {"sound_gain": 0.0, "speaker_gain": 0.5},
+    "speakers 1": {"sound_gain": 0.0, "speaker_gain": 1.0},
+    "speakers 1.5": {"sound_gain": 0.0, "speaker_gain": 1.5},
+    "speakers 2": {"sound_gain": 0.0, "speaker_gain": 2.0},
+    "speakers 1, sound prior 3": {"sound_gain": 3.0, "speaker_gain": 1.0},
+    "speakers 1.5, sound prior 3": {"sound_gain": 3.0, "speaker_gain": 1.5},
+}
+SOUNDS = ("own", "another moment's", "another clip's", "picture 0.5 s late", "muted")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--clips", default="011,021,022,025")
+    parser.add_argument("--weights", default="compact")
+    options = parser.parse_args()
+    names = options.clips.split(",")
+    engine = as_engine(load(options.weights))
+    engine.finish = replace(engine.finish, sound_gain=3.0, speaker_gain=1.0)
+    scores: dict[tuple[str, str], list[np.ndarray]] = {}
+    clips = {clip.name: clip for clip in gaze.read(options.data, "find")}
+    for i, name in enumerate(names):
+        found = score_clip(engine, clips[name], sound_for(engine, open_source(clips[names[i - 1]].video)))
+        for key, rows in found.items():
+            scores.setdefault(key, []).append(np.mean(rows, axis=0))
+            print(f"{name}  {key[1]:28s} {key[0]:20s} {' / '.join(f'{v:.3f}' for v in scores[key][-1])}", flush=True)
+    print(f"\n| finish | {' | '.join(SOUNDS)} |\n|{'---|' * (len(SOUNDS) + 1)}")
+    for setting in SETTINGS:
+        cells = [" / ".join(f"{v:.3f}" for v in np.mean(scores[sound, setting], axis=0)) for sound in SOUNDS]
+        print(f"| {setting} | {' | '.join(cells)} |")
+
+
+def score_clip(engine, clip, other: Sound) -> dict[tuple[str, str], list[list[float]]]:
+    """CC, SIM and NSS of each scored frame under each sound and setting."""
+    source = open_source(clip.video)
+    own = sound_for(engine, source)
+    half, late = len(own.waveform) // 2, round(0.5 * own.rate)
+    sounds = [own, replace(own, waveform=np.roll(own.waveform, -half)),
+              replace(own, waveform=np.resize(other.waveform, len(own.waveform))),
+              replace(own, waveform=np.roll(own.waveform, -late))]
+    wanted = {i for i in range(0, clip.num_frames, 5)}
+    stream = Stream(engine, source, Plan(engine.config.num_frames, 1, 1, None, None, None, None, wanted), sounds, 1)
+    read = prefetch(stream.read(), queue_size(source, 3))
+    rows: dict[tuple[str, str], list[list[float]]] = {}
+    sampling = SamplingConfig()
+    with engine.workers(1) as pool:
+        for window in stream.windows(stream.encode(read, pool), deque()):
+            truth = truth_of(clip, window.frame)
+            if truth is None:
+                continue
+            for sound, heard in zip(SOUNDS, (*window.heard, Heard()), strict=True):
+                raw = stream.draw([window], sampling, heard=[heard])[0]
+                for setting, gains in SETTINGS.items():
+                    engine.finish = replace(engine.finish, **gains)
+                    maps = stream.finished(window, raw, heard)
+                    saliency = FinishedMaps(window.frame, maps).prediction().saliency
+                    rows.setdefault((sound, setting), []).append(metrics(saliency, *truth))
+            engine.finish = replace(engine.finish, sound_gain=3.0, speaker_gain=1.0)
+    return rows
+
+
+def truth_of(clip, frame) -> tuple[np.ndarray, np.ndarray] | None:
+    """Map and fixation counts of a frame, as the gaze pack's own scorer draws them; None with fewer than five."""
+    import cv2
+
+    height, width = frame.image.shape[:2]
+    table = clip.fixations
+    on = (table.start_seconds <= frame.seconds) & (frame.seconds < table.start_seconds + table.duration_seconds)
+    x, y = (table.x[on] * width).astype(int), (table.y[on] * height).astype(int)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    if inside.sum() < 5:
+        return None
+    counts = np.zeros((height, width), np.float32)
+    np.add.at(counts, (y[inside], x[inside]), 1)
+    return cv2.GaussianBlur(counts, (0, 0), 0.025 * width), counts
+
+
+def metrics(p: np.ndarray, g: np.ndarray, counts: np.ndarray) -> list[float]:
+    cc = np.corrcoef(p.ravel(), g.ravel())[0, 1]
+    a, b = ((m - m.min()) / (m - m.min()).sum() for m in (p.astype(float), g.astype(float)))
+    z = (p - p.mean()) / p.std(ddof=1)
+    return [float(cc), float(np.minimum(a, b).sum()), float(z[counts > 0].mean())]
+
+
+if __name__ == "__main__":
+    main()
