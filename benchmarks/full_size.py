@@ -15,12 +15,12 @@ from collections.abc import Callable
 from datetime import date
 
 import torch
+from diffsal.runtime.fused import for_inference
 from realtime import machine
 from torch import nn
 
 from diffsal.config import ModelConfig
 from diffsal.networks.diffsal import DiffSal
-from diffsal.runtime.fused import for_inference
 
 TARGET, MOST_FOUR_STEPS = 2.0, 1.5
 

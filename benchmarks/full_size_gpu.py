@@ -12,12 +12,12 @@ import time
 from datetime import date
 
 import torch
+from diffsal.runtime.fused import for_inference
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffsal.config import ModelConfig
 from diffsal.media.mel import window_shape
 from diffsal.networks.diffsal import DiffSal
-from diffsal.runtime.fused import for_inference
 from diffsal.training.recipes import compact
 
 TARGET_SHARE = 0.4

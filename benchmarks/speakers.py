@@ -25,7 +25,6 @@ from diffsal.prediction.hearing import Heard
 from diffsal.prediction.pipeline import FinishedMaps, Stream, queue_size, sound_for
 from diffsal.prediction.plan import Plan
 from diffsal.runtime.engine import as_engine
-from diffsal.scoring.ground_truth import GroundTruth  # noqa: F401  (the same drawing as `evaluate gaze`)
 from diffsal.weights.files import load
 
 SETTINGS = {
@@ -51,9 +50,10 @@ def main() -> None:
     engine = as_engine(load(options.weights))
     engine.finish = replace(engine.finish, sound_gain=3.0, speaker_gain=1.0)
     scores: dict[tuple[str, str], list[np.ndarray]] = {}
-    clips = {clip.name: clip for clip in gaze.read(options.data, "find")}
+    videos = {name: options.data / "videos" / "find" / f"{name}.mp4" for name in names}
     for i, name in enumerate(names):
-        found = score_clip(engine, clips[name], sound_for(engine, open_source(clips[names[i - 1]].video)))
+        clip = gaze.read_clip(videos[name], options.data / "gaze" / "find" / f"{name}.csv")
+        found = score_clip(engine, clip, sound_for(engine, open_source(videos[names[i - 1]])))
         for key, rows in found.items():
             scores.setdefault(key, []).append(np.mean(rows, axis=0))
             print(f"{name}  {key[1]:28s} {key[0]:20s} {' / '.join(f'{v:.3f}' for v in scores[key][-1])}", flush=True)
@@ -65,13 +65,13 @@ def main() -> None:
 
 def score_clip(engine, clip, other: Sound) -> dict[tuple[str, str], list[list[float]]]:
     """CC, SIM and NSS of each scored frame under each sound and setting."""
-    source = open_source(clip.video)
+    source = open_source(clip.path)
     own = sound_for(engine, source)
     half, late = len(own.waveform) // 2, round(0.5 * own.rate)
     sounds = [own, replace(own, waveform=np.roll(own.waveform, -half)),
               replace(own, waveform=np.resize(other.waveform, len(own.waveform))),
               replace(own, waveform=np.roll(own.waveform, -late))]
-    wanted = {i for i in range(0, clip.num_frames, 5)}
+    wanted = range(0, 100_000, 5)
     stream = Stream(engine, source, Plan(engine.config.num_frames, 1, 1, None, None, None, None, wanted), sounds, 1)
     read = prefetch(stream.read(), queue_size(source, 3))
     rows: dict[tuple[str, str], list[list[float]]] = {}
@@ -97,9 +97,8 @@ def truth_of(clip, frame) -> tuple[np.ndarray, np.ndarray] | None:
     import cv2
 
     height, width = frame.image.shape[:2]
-    table = clip.fixations
-    on = (table.start_seconds <= frame.seconds) & (frame.seconds < table.start_seconds + table.duration_seconds)
-    x, y = (table.x[on] * width).astype(int), (table.y[on] * height).astype(int)
+    found = clip.on_frame(frame.seconds)
+    x, y = (found[:, 3] * width).astype(int), (found[:, 4] * height).astype(int)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     if inside.sum() < 5:
         return None

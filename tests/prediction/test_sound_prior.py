@@ -6,6 +6,7 @@ import torch
 
 from diffsal.config import Finish
 from diffsal.media.mel import Sound
+from diffsal.media.source import Frame
 from diffsal.networks.diffsal import DiffSal
 from diffsal.prediction.hearing import HISTORY_SECONDS, Heard, Hearing, Synchrony
 from diffsal.prediction.pipeline import predict
@@ -65,6 +66,10 @@ def test_the_correlation_is_numpys_and_remembers_five_seconds():
     assert found[row, column].item() == pytest.approx(max(expected, 0), abs=1e-5)
 
 
+def frame_at(index: int) -> Frame:
+    return Frame(index, index / RATE, np.zeros((4, 4, 3), np.uint8))
+
+
 def test_a_hearing_gives_log_mels_and_correlations_or_neither():
     config = configure("compact", ["height=64", "width=96"]).model
     sound = Sound(np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32), 16_000)
@@ -75,7 +80,7 @@ def test_a_hearing_gives_log_mels_and_correlations_or_neither():
         heard = hearing.of(frame_at(10), 17)
         assert (heard.mel is None) == (given is None)
         assert (heard.synchrony is None) == (given is None or weight == 0)
-    assert Heard() == (None, None)
+    assert Heard() == (None, None, None, ())
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """LR-ASD's checkpoint → the three graphs that the package carries: faces, sound, and the decision from both.
 
-``python -m diffsal.runtime.export_speakers lr_asd_ava.safetensors OUT`` writes ``lr_asd_faces.onnx``, ``lr_asd_sound.onnx`` and
-``lr_asd_decision.onnx``, their weights in half precision with the batch norms folded into them. It needs torch and onnx.
+``python -m diffsal.runtime.export_speakers lr_asd_ava.safetensors OUT`` writes ``lr_asd_faces.onnx``,
+``lr_asd_sound.onnx`` and ``lr_asd_decision.onnx``, their weights in half precision with the batch norms folded into
+them. It needs torch and onnx.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def _write(module: nn.Module, inputs: tuple, path: Path, names: list[str], outpu
 
 def main(checkpoint: str, folder: str) -> None:
     model = LRASD().eval()
-    counts = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}  # none in the checkpoint
+    counts = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}  # not in the file
     load_strictly(model, {**counts, **read_tensors(Path(checkpoint))}, checkpoint)
     export(model, Path(folder))
 
