@@ -25,11 +25,13 @@ from diffsal.outputs.panels import Panel, figure, heat, heat_over, signed_heat, 
 from diffsal.prediction.hearing import Heard
 from diffsal.prediction.pipeline import FinishedMaps, Prediction, Stream, Window, queue_size, sound_for
 from diffsal.prediction.plan import Plan
+from diffsal.prediction.speakers import SpeakingFace
 from diffsal.runtime.torch import TorchEngine
 
 HEARD_SECONDS = 0.96  # of sound around the frame, shown as a spectrogram
 SAME_FRAME_SECONDS = 1e-4
 MAX_STAGES = 4
+SPEAKS, LISTENS = (80, 220, 90), (170, 170, 170)  # colours of boxes around faces
 PICTURE_SUFFIXES = (".png", ".jpg", ".pdf")
 
 
@@ -97,7 +99,7 @@ def _explanation(
 
     def under(heard: Heard) -> Prediction:
         raw = stream.draw([window], sampling, heard=[heard])[0]
-        return FinishedMaps(window.frame, stream.finished(window, raw, heard)).prediction()
+        return FinishedMaps(window.frame, stream.finished(window, raw, heard), heard.faces).prediction()
 
     if own is None or other is None:
         return Explanation(under(Heard()))
@@ -160,7 +162,7 @@ def draw(explanation: Explanation, name: str = "", aspect: Fraction = Fraction(1
     highest = max(float(x.max()) for x in (own, muted, elsewhere))
     difference = own - muted
     maps = [
-        Panel(image, "picture", " "),
+        Panel(with_faces(image, prediction), "picture", _said(prediction.faces)),
         Panel(heat(own, highest), "map with its sound", f"highest {own.max():.2f}"),
         Panel(heat(muted, highest), "without sound", f"{moved(own, muted):.1%} of attention elsewhere"),
         Panel(heat(elsewhere, highest), "another moment’s sound",
@@ -180,6 +182,30 @@ def draw(explanation: Explanation, name: str = "", aspect: Fraction = Fraction(1
         "Maps share one scale. An interaction is the root mean square over channels of audio times picture, "
         "each stretched from its lowest to its highest."
     ])
+
+
+def with_faces(image: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """The picture with a box around each face: green where it is taken to speak, grey where not."""
+    if not prediction.faces:
+        return image
+    drawn, across = image.copy(), image.shape[1] / prediction.image.shape[1]  # pixels may not be square
+    thick = max(1, image.shape[0] // 150)
+    for face in prediction.faces:
+        colour = SPEAKS if (face.speaking or 0.0) > 0.5 else LISTENS
+        corners = [(round(x * across), round(y)) for x, y in (
+            (face.left, face.top), (face.left + face.width, face.top + face.height))]
+        cv2.rectangle(drawn, *corners, colour, thick)
+        text = f"{face.track}" if face.speaking is None else f"{face.track}: {face.speaking:.2f}"
+        cv2.putText(drawn, text, (corners[0][0], max(10, corners[0][1] - 3 * thick)), cv2.FONT_HERSHEY_SIMPLEX,
+                    image.shape[0] / 700, colour, thick, cv2.LINE_AA)
+    return drawn
+
+
+def _said(faces: tuple[SpeakingFace, ...]) -> str:
+    if not faces:
+        return " "
+    speaking = [str(face.track) for face in faces if (face.speaking or 0.0) > 0.5]
+    return f"{len(faces)} faces; speaking: {', '.join(speaking) or 'nobody'}"
 
 
 def _signed(value: float) -> str:

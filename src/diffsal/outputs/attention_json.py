@@ -13,6 +13,7 @@ from diffsal.files import GrowingFile
 from diffsal.media.source import Source
 from diffsal.outputs.attention import Region, entropy_bits, moved, on_grid, peaks
 from diffsal.prediction.pipeline import Prediction
+from diffsal.prediction.speakers import SpeakingFace
 
 SCHEMA, VERSION = "diffsal.attention", 1
 DIGITS = 5  # of fractions
@@ -41,6 +42,7 @@ class AttentionWriter:
             "spread": None if spread is None else round(float(spread.mean() / max(saliency.mean(), 1e-12)), DIGITS),
             "moved": None if self.before is None else round(moved(self.before, cells), DIGITS),
             "regions": {r.name: round(r.share(saliency), DIGITS) for r in self.regions},
+            "faces": [_face(face, saliency.shape) for face in prediction.faces],
         }
         if not self.count:
             self.file.write(json.dumps(self.head, ensure_ascii=False)[:-1] + ', "frames": [\n')
@@ -55,3 +57,12 @@ class AttentionWriter:
     def discard(self) -> None:
         self.file.close()
         self.growing.discard()
+
+
+def _face(face: SpeakingFace, size: tuple[int, ...]) -> dict:
+    """A face as fractions of the picture."""
+    height, width = size[:2]
+    box = (face.left / width, face.top / height, (face.left + face.width) / width, (face.top + face.height) / height)
+    speaking = None if face.speaking is None else round(face.speaking, DIGITS)
+    return {"track": face.track, "box": [round(v, DIGITS) for v in box], "confidence": round(face.confidence, DIGITS),
+            "speaking": speaking}

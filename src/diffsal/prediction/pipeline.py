@@ -165,6 +165,14 @@ class EncodedFrame:
 
 
 @dataclass(frozen=True, eq=False)
+class WindowFrame:
+    """What windows need of a frame: what the engine gave for it, and its brightness. Its picture is not kept."""
+
+    features: Any | None
+    brightness: ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
 class Window:
     """What a frame's map is made of: what the engine gave for the window's frames, and under each sound what is heard.
 
@@ -211,7 +219,7 @@ class Stream:
         self.hearings = [Hearing(engine.config, engine.finish, s, source.frame_rate, kept) for s in sounds]
         history = max(hearing.num_before for hearing in self.hearings)
         self.plan = Plan(**{**vars(plan), "encode_every": encode_every, "history": history})
-        self.buffer: WindowBuffer[EncodedFrame] = WindowBuffer(2 * plan.num_frames)
+        self.buffer: WindowBuffer[WindowFrame] = WindowBuffer(2 * plan.num_frames)
         self.schedule = NoiseSchedule.named(engine.config.noise_schedule)
         # In a camera's stream each frame is waited for
         self.num_workers = engine.num_workers if source.camera is None else 1
@@ -264,7 +272,7 @@ class Stream:
         """The window of each frame whose map is needed; all frames that get a map are put into ``asked``."""
         after, waiting = self.plan.after, deque[EncodedFrame]()
         for here in encoded:
-            self.buffer.add(here)
+            self.buffer.add(WindowFrame(here.features, here.planned.frame.brightness))
             for hearing in self.hearings:
                 hearing.add(here.planned.frame.frame, here.planned.frame.brightness)
             waiting.append(here)
@@ -272,8 +280,8 @@ class Stream:
                 yield from self._window(waiting.popleft(), self.buffer.count - 1 - after, asked)
         if waiting and waiting[-1].features is None and any(x.needs_map for x in waiting):  # the last is repeated
             last = waiting[-1]
-            self.buffer.replace_last(EncodedFrame(
-                last.planned, last.needs_map, self.engine.encode_frames(last.planned.frame.small[None])[0]))
+            features = self.engine.encode_frames(last.planned.frame.small[None])[0]
+            self.buffer.replace_last(WindowFrame(features, last.planned.frame.brightness))
         for position in range(self.buffer.count - len(waiting), self.buffer.count):
             yield from self._window(waiting.popleft(), position, asked)
 
@@ -285,7 +293,7 @@ class Stream:
             return
         first, length = position - self.plan.before, self.plan.num_frames
         frames = [x.features for x in self.buffer.window(first, length, self.engine.frame_step)]
-        change = [x.planned.frame.brightness for x in self.buffer.window(first, length)]
+        change = [x.brightness for x in self.buffer.window(first, length)]
         heard = tuple(h.of(frame, position + self.plan.after) for h in self.hearings)
         yield Window(frame, frames, None if change[0] is None else np.stack(change), heard)
 
