@@ -63,7 +63,8 @@ def write_movie(
     ``sound`` (n,) goes into every channel of ``layout`` from ``sound_start`` seconds on; ``flash`` is the white frame.
     """
     times = np.arange(num_frames) / float(frame_rate) if seconds is None else np.asarray(seconds)
-    tick = 1 / Fraction(frame_rate) if path.suffix == ".avi" else Fraction(1, CLOCK)  # AVI knows no times, only a rate
+    by_rate = path.suffix in (".avi", ".mpg")  # they know no times, only a rate
+    tick = 1 / Fraction(frame_rate) if by_rate else Fraction(1, CLOCK)
     with av.open(str(path), "w", format=format) as container:
         video = container.add_stream(codec, rate=Fraction(frame_rate).limit_denominator(1001), options=options or {})
         video.height, video.width, video.pix_fmt = *size, pixels

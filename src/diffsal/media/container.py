@@ -16,6 +16,7 @@ from diffsal.media.pictures import MOST_PIXELS
 NETWORK_TIMEOUT_SECONDS = 30
 # Codecs whose packets are frames one to one, so that packets' times number the frames without decoding them
 SEEKABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1")
+SEAM_PACKETS = 2  # between a mark of damage and the key frame that shows that two recordings were joined there
 PATIENCE = 3  # a demuxer that fails this often in a row will not recover
 BACKWARD_SECONDS = 0.1  # a stream's clock that goes back by more has started again (as ffmpeg says)
 FORWARD_SECONDS = 10.0  # likewise forward, where a format's clock may start anew at any time
@@ -129,7 +130,8 @@ class Decoding:
         self.places: list[float | None] = []  # seconds where something was broken, None where nobody knows
         self.reason = "damaged data"
         self.corrupt: set[int | None] = set()  # time stamps of packets and frames that are marked as damaged
-        self.suspected = self.cleared = -1  # those of the last packet if it is marked, and of one that was wrongly
+        self.suspected = self.cleared = -1  # those of the last packet that is marked, and of one that was wrongly
+        self.suspected_at = -SEAM_PACKETS - 1  # its number
         self.num_packets = self.num_frames = 0  # of the stream: sent to the decoder to be shown, come out of it
         self.num_stored = 0  # its packets, those included that say "as before" or are not to be shown
         self.beside_end = 0.0  # seconds: when the other streams end
@@ -171,13 +173,14 @@ class Decoding:
             if not packet.size and not is_end:
                 continue  # AVI's sign for "as before"; to a decoder it would mean the end
             stamp = packet.dts if packet.dts is not None else packet.pts
-            # Where recordings were joined, the last picture of the one looks damaged; the next is a key frame
-            if self.suspected != -1 and self.stream.type == "video" and packet.is_keyframe:
+            # Where recordings were joined, the last pictures of the one are marked; those of the next begin with a key
+            is_seam = self.num_packets - self.suspected_at <= SEAM_PACKETS and self.stream.type == "video"
+            if packet.is_keyframe and is_seam:
                 self.corrupt.discard(self.suspected)
-                self.cleared = self.suspected
-            self.suspected = packet.pts if packet.is_corrupt and packet.pts is not None else -1
+                self.cleared, self.suspected = self.suspected, -1
             if packet.is_corrupt:
                 self.corrupt.add(packet.pts)
+                self.suspected, self.suspected_at = -1 if packet.pts is None else packet.pts, self.num_packets
             self.num_packets += bool(packet.size and not packet.is_discard)
             try:
                 frames = packet.decode()

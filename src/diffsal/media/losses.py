@@ -12,12 +12,13 @@ LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv")  # 
 COUNTING_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "avi", "gif")  # say how many frames they hold
 HELD_CONTAINERS = ("matroska,webm",)  # say how long the whole lasts, not how long each picture is shown
 ONE_TO_ONE_CODECS = (  # a packet is a picture that is shown
-    "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "theora", "wmv1", "wmv2", "wmv3", "vc1", "msmpeg4v2",
-    "msmpeg4v3", "flv1", "h263", "png", "apng", "gif", "ffv1", "prores", "dnxhd", "av1", "libdav1d", "vp9", "rawvideo",
+    "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "theora", "wmv1", "wmv2", "wmv3", "vc1", "msmpeg4",
+    "msmpeg4v2", "msmpeg4v3", "flv", "flv1", "h263", "png", "apng", "gif", "ffv1", "prores", "dnxhd", "av1", "libdav1d",
+    "vp9", "rawvideo",
 )
 UNCODED_BYTES = 20  # MPEG-4's sign for "as before" is shorter
 MOST_HOLES = 3
-REGULAR_FRAMES = 20  # for each hole
+REGULAR_FRAMES = 6  # for each hole
 MISSING_END_SECONDS = 0.5  # a video that ends this much before its container says has lost its end
 FEWEST_FRAMES = 1000  # that a file may give, however small it is
 
@@ -98,11 +99,13 @@ class Losses:
         if lost > 0:
             return (f"{lost} of {self.num_stated} frames cannot be found; the {num_frames} others are done, fetch the "
                     "file again for the rest")
-        if not self.stated_end or self.stated_end - end_seconds < MISSING_END_SECONDS:
+        exact = self.format in (*HELD_CONTAINERS, "asf")
+        least = min(MISSING_END_SECONDS, 2.5 * self.holes.frame_seconds) if exact else MISSING_END_SECONDS
+        if not self.stated_end or self.stated_end - end_seconds < least:
             return None
         if self.format in HELD_CONTAINERS and self.size.found and not has_more(self.path, decoding.last_position):
             return None  # the last picture is held
-        if decoding.beside_end >= self.stated_end - MISSING_END_SECONDS:
+        if decoding.beside_end >= self.stated_end - least:
             return None  # only the picture ends: the container's time was the sound's
         return (f"ends at {end_seconds:.2f} s{stated}, the rest cannot be found; the {num_frames} frames before are "
                 "done, fetch the file again for the rest")

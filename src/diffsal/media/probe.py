@@ -14,6 +14,8 @@ from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media
 
 FEWEST_BYTES = 12  # of a frame in any container, its entry in the index included
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
+MATROSKA_AFTER = tuple(map(bytes.fromhex, ("1c53bb6b", "1254c367", "114d9b74", "1941a469", "1043a770")))
+MATROSKA_REST = 64  # bytes of a frame's own that may follow it: how long it is shown, what to leave out of it
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 NO_PICTURES = ("attached_pic", "timed_thumbnails", "dependent", "metadata")  # dispositions of what is no video
 
@@ -108,7 +110,7 @@ class Size:
 
 
 def read_size(path: str) -> Size:
-    """The size of a local file beside the one that its own headers state: MP4, AVI, Matroska, ASF, GIF and PNG do."""
+    """The size of a local file beside the one that its own headers state: MP4, AVI, Matroska, ASF, TS, GIF, PNG do."""
     found = os.path.getsize(path)
     with open(path, "rb") as file:
         head = file.read(64)
@@ -121,6 +123,8 @@ def read_size(path: str) -> Size:
                 return Size(found, _matroska_size(file))
             if head[:4] == b"\x30\x26\xb2\x75":
                 return Size(found, _asf_size(file))
+            if head[:1] == b"G" and head[3:4] != b"8":
+                return Size(found, _ts_size(file, found))
             if head[:4] == b"GIF8" or head[:4] == b"\x89PNG":
                 return Size(found, _trailer_size(file, found, b";" if head[:3] == b"GIF" else b"IEND\xaeB`\x82"))
         except (struct.error, ValueError, IndexError):
@@ -183,19 +187,32 @@ def _asf_size(file: BinaryIO) -> int | None:
     return struct.unpack("<Q", head[place + 40 : place + 48])[0] or None
 
 
+def _ts_size(file: BinaryIO, found: int) -> int | None:
+    """MPEG-TS is made of packets of one length."""
+    file.seek(0)
+    head = file.read(1024)
+    lengths = (n for n in (188, 204) if len(head) > 3 * n and head[n] == head[2 * n] == head[3 * n] == 0x47)
+    length = next(lengths, None)
+    return None if length is None else -(-found // length) * length
+
+
 def _trailer_size(file: BinaryIO, found: int, trailer: bytes) -> int | None:
     file.seek(max(0, found - 4096))
     return None if trailer in file.read() else found + 1
 
 
 def has_more(path: str, position: int) -> bool:
-    """Whether a Matroska file holds whole groups of frames (clusters) after byte ``position``."""
+    """Whether a Matroska file holds frames after byte ``position``: more groups, or what cannot be read.
+
+    After its last frame an index, tags or the end of the file come at once.
+    """
     with open(path, "rb") as file:
         file.seek(position)
-        before = b""
+        before = file.read(1 << 20)
+        if len(before) > MATROSKA_REST and not any(kind in before[:MATROSKA_REST] for kind in MATROSKA_AFTER):
+            return True
         while block := file.read(1 << 20):
-            if MATROSKA_CLUSTER in before + block:
+            if MATROSKA_CLUSTER in before:
                 return True
-            before = block[-3:]
-    return False
-
+            before = before[-3:] + block
+        return MATROSKA_CLUSTER in before
