@@ -152,7 +152,8 @@ def test_mp3_at_rates_that_mp4_does_not_take(tmp_path, rate):
 def test_stereo_out_of_phase_is_heard(tmp_path):
     for sign in ("", "-"):
         waves = f"aevalsrc=0.5*sin(2*PI*440*t)|{sign}0.5*sin(2*PI*440*t):d=2:s=48000"
-        ffmpeg(tmp_path, *VIDEO, "-f", "lavfi", "-i", waves, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "pcm_s16le", f"a{sign}.mkv")
+        ffmpeg(tmp_path, *VIDEO, "-f", "lavfi", "-i", waves, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a",
+               "pcm_s16le", f"a{sign}.mkv")
     one, other = (open_source(tmp_path / f"a{sign}.mkv").sound() for sign in ("", "-"))
     assert np.abs(one.excerpt(0, 16_000) - other.excerpt(0, 16_000)).max() < 1e-3
     assert np.abs(one.excerpt(0, 16_000)).max() > 0.45

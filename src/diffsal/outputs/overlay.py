@@ -91,10 +91,12 @@ class VideoWriter:
             seconds = prediction.seconds - (self.start or 0.0)
             frame = av.VideoFrame.from_ndarray(self._even(image), format="rgb24")
             frame.pts, frame.time_base = round(seconds * CLOCK), Fraction(1, CLOCK)
-            if self.waiting is not None:
-                frame.pts = max(frame.pts, self.waiting.pts + 1)
-                self._encode(self.waiting, frame.pts - self.waiting.pts)
-            self.waiting = frame
+            before = self.waiting
+            if before is not None:
+                frame.pts = max(frame.pts, before.pts + 1)
+            self.waiting = frame  # first: a Ctrl-C may come at any time, and no frame is encoded twice
+            if before is not None:
+                self._encode(before, frame.pts - before.pts)
             if self.sound is not None:
                 self.sound.write_until(seconds + FUTURE_SECONDS)
 
