@@ -14,11 +14,11 @@ HELD_CONTAINERS = ("matroska,webm",)  # say how long the whole lasts, not how lo
 ONE_TO_ONE_CODECS = (  # a packet is a picture that is shown
     "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "theora", "wmv1", "wmv2", "wmv3", "vc1", "msmpeg4",
     "msmpeg4v2", "msmpeg4v3", "flv", "flv1", "h263", "png", "apng", "gif", "ffv1", "prores", "dnxhd", "av1", "libdav1d",
-    "vp9", "rawvideo",
+    "libaom-av1", "vp9", "libvpx-vp9", "rawvideo",
 )
 UNCODED_BYTES = 20  # MPEG-4's sign for "as before" is shorter
 MOST_HOLES = 3
-REGULAR_FRAMES = 6  # for each hole
+REGULAR_FRAMES = 4  # for each hole
 MISSING_END_SECONDS = 0.5  # a video that ends this much before its container says has lost its end
 FEWEST_FRAMES = 1000  # that a file may give, however small it is
 
