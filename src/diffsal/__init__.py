@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # what editors and type checkers see of the names below
     from diffsal.config import ModelConfig, Preprocessing, SamplingConfig, TrainConfig
     from diffsal.errors import InputError
+    from diffsal.figures.explain import explain
     from diffsal.networks.diffsal import DiffSal
     from diffsal.prediction.pipeline import Prediction, predict
     from diffsal.runtime.loading import load
@@ -26,6 +27,7 @@ _HOMES = {
     "Prediction": "diffsal.prediction.pipeline",
     "convert": "diffsal.weights.convert",
     "evaluate": "diffsal.scoring.evaluate",
+    "explain": "diffsal.figures.explain",
     "load": "diffsal.runtime.loading",
     "metrics": "diffsal.scoring.metrics",
     "predict": "diffsal.prediction.pipeline",
@@ -34,7 +36,7 @@ _HOMES = {
 _MODULES = ("convert", "metrics")  # public as a whole
 __all__ = [
     "DiffSal", "InputError", "ModelConfig", "Prediction", "Preprocessing", "SamplingConfig", "TrainConfig",
-    "convert", "evaluate", "load", "metrics", "predict", "score",
+    "convert", "evaluate", "explain", "load", "metrics", "predict", "score",
 ]
 
 

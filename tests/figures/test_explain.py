@@ -11,13 +11,14 @@ import torch
 from diffsal.cli import commands as cli
 from diffsal.config import ModelConfig
 from diffsal.errors import InputError
-from diffsal.figures.explain import explain, frame_seconds
+from diffsal.figures.explain import LISTENS, SPEAKS, explain, frame_seconds, with_faces
 from diffsal.media.mel import MelTrack
 from diffsal.media.source import open_source
 from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.panels import Panel, figure, heat, signed_heat, writable, write_figure
 from diffsal.prediction.noise import frame_noise
-from diffsal.prediction.pipeline import predict
+from diffsal.prediction.pipeline import Prediction, predict
+from diffsal.prediction.speakers import SpeakingFace
 from diffsal.training.recipes import compact
 from diffsal.weights.files import save
 from tests.movies import tone, write_movie
@@ -149,3 +150,17 @@ def test_figures_hold_odd_pictures_and_names(tmp_path):
     assert cv2.imread(str(tmp_path / "a.jpg")).shape == image.shape
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], image)
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_who_speaks_has_a_box_of_its_own_colour():
+    faces = (SpeakingFace(1, 40, 60, 80, 100, 0.9, 0.93), SpeakingFace(2, 260, 60, 80, 100, 0.9, 0.04))
+    dark = np.zeros((240, 400, 3), np.uint8)
+
+    def boxed(shown):
+        drawn = with_faces(dark, Prediction(0, 0.0, dark[..., 0].astype(np.float32), dark, faces=shown))
+        return [np.argwhere(np.all(drawn == colour, axis=2)) for colour in (SPEAKS, LISTENS)]
+
+    speaks, listens = boxed(faces)
+    assert len(speaks) > 300 and speaks[:, 1].max() < 200  # around the first alone
+    assert len(listens) > 300 and listens[:, 1].min() > 200
+    assert not any(len(x) for x in boxed(()))

@@ -10,10 +10,12 @@ import pytest
 
 from diffsal.cli import commands as cli
 from diffsal.errors import InputError
+from diffsal.media.source import Source
 from diffsal.outputs.attention import Region, entropy_bits, moved, peaks, read_region
-from diffsal.outputs.attention_json import SCHEMA, VERSION
+from diffsal.outputs.attention_json import SCHEMA, VERSION, AttentionWriter
 from diffsal.outputs.moments import MomentsWriter
 from diffsal.prediction.pipeline import Prediction
+from diffsal.prediction.speakers import SpeakingFace
 from tests.movies import write_movie
 from tests.standin import StandIn
 
@@ -155,3 +157,19 @@ def test_moments_of_a_video_too_short(run, tmp_path):
     write_movie(tmp_path / "a.mp4", num_frames=3)
     assert run("a.mp4", "--moments", "m.png")[0] == 0
     assert cv2.imread(str(tmp_path / "m.png")).shape[1] == 2 * 408 + 8
+
+
+def test_faces_stand_in_fractions_of_the_picture(tmp_path):
+    faces = (SpeakingFace(3, 16, 12, 32, 60, 0.9, 0.75), SpeakingFace(4, 100, -6, 30, 30, 0.8, None))
+    path = tmp_path / "a.json"
+    writer = AttentionWriter(path, Source("a.mp4", width=160, height=120), {})
+    writer.write(Prediction(0, 0.0, blob(40, 30, 8), np.zeros((120, 160, 3), np.uint8), faces=faces))
+    writer.write(Prediction(1, 0.04, blob(40, 30, 8), np.zeros((120, 160, 3), np.uint8)))
+    writer.close()
+    first, second = json.loads(path.read_text())["frames"]
+    assert first["faces"] == [
+        {"track": 3, "box": [0.1, 0.1, 0.3, 0.6], "confidence": 0.9, "speaking": 0.75},
+        {"track": 4, "box": [0.625, -0.05, 0.8125, 0.2], "confidence": 0.8, "speaking": None},
+    ]
+    assert second["faces"] == []
+    assert all(f"`faces[].{key}`" in DOCUMENT.read_text() for key in first["faces"][0])
