@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gallery test test-fast coverage typecheck docs fuzz clean
+.PHONY: demo gallery test test-fast coverage typecheck docs web fuzz clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,19 @@ coverage: $(VENV)/.installed
 
 typecheck: $(VENV)/.installed
 	$(BIN)/mypy
+
+# The site, into site/: any warning, any link that leads nowhere, is an error
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+$(VENV)/.docs: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import mkdocstrings, material, diffsal" 2>/dev/null || $(BIN)/pip install --quiet -e '.[docs]'
+	touch $@
+
+# The page of `diffsal web`, built again from web/
+web:
+	cd web && npm ci --ignore-scripts && npm run check && npm test && npm run build
 
 clean:
 	rm -rf $(VENV) demo site htmlcov
