@@ -1,0 +1,67 @@
+// The page computes what the Python engine computes; python.json holds numbers of diffsal's own functions.
+import { expect, test } from "vitest";
+import expected from "./python.json";
+import { brightness, finishMap, movingAlone, Synchrony } from "../src/finish";
+import { grid, resize, shrinkPicture } from "../src/grid";
+import { frameNoise } from "../src/noise";
+import { MelTrack, Resampler } from "../src/sound";
+
+function close(found: ArrayLike<number>, wanted: number[], within: number): void {
+  expect(found.length).toBe(wanted.length);
+  for (let i = 0; i < wanted.length; i++) expect(Math.abs(found[i] - wanted[i]), `value ${i}`).toBeLessThan(within);
+}
+
+test("noise is each frame's own", () => {
+  const noise = frameNoise(224 * 384, 0, 7);
+  close(noise.subarray(0, 16), expected.noise.first, 2e-6);
+  close(noise.subarray(-4), expected.noise.last, 2e-6);
+});
+
+test("resampling in pieces", () => {
+  const wave = Float32Array.from({ length: 4410 }, (_, t) =>
+    0.3 * Math.sin((t * 2 * Math.PI * 440) / 44100) + 0.1 * Math.sin((t * 2 * Math.PI * 3000) / 44100));
+  const resampler = new Resampler(44100);
+  const found: number[] = [];
+  for (let at = 0; at < wave.length; at += 1000) found.push(...resampler.push(wave.subarray(at, at + 1000)));
+  found.push(...resampler.end());
+  expect(found.length).toBe(1600);
+  close(found.slice(400, 420), expected.resampled, 1e-5);
+});
+
+test("log-mel", () => {
+  const samples = Int16Array.from({ length: 16000 }, (_, t) => Math.trunc(0.3 * Math.sin((t * 2 * Math.PI * 440) / 16000) * 32767));
+  const mel = new MelTrack(samples, 0).centred(0.1 + 400 / 32000, 1);
+  close(mel.subarray(0, 8), expected.mel, 2e-3);
+});
+
+test("pictures shrink as OpenCV shrinks them", () => {
+  const rgba = new Uint8Array(12 * 20 * 4);
+  for (let i = 0; i < 240; i++) [0, 5, 9].forEach((add, c) => (rgba[i * 4 + c] = Math.min(255, ((i * 37) % 251) + add)));
+  close(shrinkPicture(rgba, 20, 12, 8, 5), expected.shrunk, 1.01);
+});
+
+const frames = [0, 1, 2].map((k) => Uint8Array.from({ length: 24 * 32 * 3 }, (_, i) => (i * (7 + k)) % 253));
+const bright = frames.map((f) => brightness(f, 32, 24, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]));
+
+test("brightness, motion and the finished map", () => {
+  close(bright[1].values, expected.brightness, 1e-4);
+  const moving = movingAlone(bright.map((b) => ({ ...b, values: b.values.map((v) => v * 0.05) })));
+  close(moving.values, expected.moving, 1e-4);
+  const raw = grid(8, 6, Float32Array.from({ length: 48 }, (_, i) => i / 60 + 0.05));
+  const finish = { exponent: 1.1, motion_gain: 1.25, sound_gain: 0, centre_gain: 0.45, centre: [[-3, -1, -2], [-1, 0, -1.5]] };
+  const prior = moving.values.some((v) => v > 0) ? moving : bright[0];
+  close(finishMap(raw, finish, prior, null).values, expected.finished, 1e-4);
+});
+
+test("what moves with the sound", () => {
+  const synchrony = new Synchrony(4, 8);
+  for (let k = 0; k < 12; k++) {
+    synchrony.add(grid(8, 6, Float32Array.from({ length: 48 }, (_, i) => 0.2 * Math.sin(i * ((k % 4) + 1)))), Math.cos(k));
+  }
+  close(synchrony.at(9).values, expected.synchrony, 1e-4);
+});
+
+test("a grid keeps its mean when it shrinks by a whole number", () => {
+  const found = resize(grid(4, 2, Float32Array.from([1, 3, 5, 7, 1, 3, 5, 7])), 2, 1);
+  expect([...found.values]).toEqual([2, 6]);
+});
