@@ -3,6 +3,7 @@
 import { ALL_FORMATS, AudioSampleSink, BlobSource, Input, VideoSampleSink, type InputAudioTrack } from "mediabunny";
 import { Network, Stream, type FinishedMap } from "./engine";
 import { shrinkPicture } from "./grid";
+import { convertYuv } from "./yuv";
 import { MelTrack, Resampler, SAMPLE_RATE } from "./sound";
 
 let network: Promise<Network>;
@@ -82,6 +83,7 @@ async function video(file: File, run: number): Promise<void> {
   postMessage({ kind: "opened", frameRate: statistics.averagePacketRate, duration, sound: !!audio });
   const sound = audio && (await audio.canDecode()) ? await readSound(audio) : null;
   const stream = new Stream(opened, statistics.averagePacketRate, sound, post);
+  const colour = await track.getColorSpace(); // as the file says; browsers guess otherwise than FFmpeg does
   const started = performance.now();
   let count = 0;
   let rgba = new Uint8Array(0);
@@ -90,10 +92,13 @@ async function video(file: File, run: number): Promise<void> {
       sample.close();
       return;
     }
-    const size = sample.allocationSize({ format: "RGBA" });
-    if (rgba.length !== size) rgba = new Uint8Array(size);
-    await sample.copyTo(rgba, { format: "RGBA" });
-    const { codedWidth: w, codedHeight: h } = sample;
+    const { codedWidth: w, codedHeight: h, format } = sample;
+    if (rgba.length !== w * h * 4) rgba = new Uint8Array(w * h * 4);
+    if (format === "I420" || format === "NV12") {
+      const planes = new Uint8Array(sample.allocationSize());
+      const layout = await sample.copyTo(planes);
+      convertYuv(planes, layout, format === "NV12", w, h, colour.matrix === "bt709", !!colour.fullRange, rgba);
+    } else await sample.copyTo(rgba, { format: "RGBA" });
     const { timestamp } = sample;
     sample.close();
     await stream.add(timestamp, shrinkPicture(rgba, w, h, opened.config.width, opened.config.height));

@@ -1,0 +1,115 @@
+"""The page in Chromium: a clip plays with its heat map, and the maps are the Python engine's."""
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+import diffsal
+from diffsal.web.server import page_server
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "bigbuckbunny.mp4"
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)"),
+    pytest.mark.timeout(600),
+]
+ARGUMENTS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio"]
+
+
+@pytest.fixture(scope="module")
+def page():
+    with page_server(0) as server, playwright.sync_playwright() as driver:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page()
+        page.goto(f"http://localhost:{server.server_address[1]}/")
+        wait(page, "document.getElementById('status').textContent.startsWith('Ready')")
+        yield page
+        browser.close()
+        server.shutdown()
+
+
+def wait(page, condition: str, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if page.evaluate(f"() => !!({condition})"):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"{condition} did not come; the page says: {page.text_content('#status')}")
+
+
+def maps_of(page) -> dict[int, np.ndarray]:
+    found = page.evaluate("() => diffsalMaps().map(m => [m.index, m.height, m.width, Array.from(m.map)])")
+    return {i: np.array(values, float).reshape(h, w) for i, h, w, values in found}
+
+
+def cc(own: np.ndarray, saliency: np.ndarray) -> float:
+    """The correlation at the picture's size; the page's maps are enlarged as the engine enlarges its own."""
+    large = cv2.resize(cv2.resize(own, (384, 224)), saliency.shape[::-1])
+    return float(np.corrcoef(large.ravel(), saliency.ravel())[0, 1])
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """The first half second of the example, its packets as they are."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with av.open(str(EXAMPLE)) as source, av.open(str(path), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in (*source.streams.video, *source.streams.audio)}
+        for packet in source.demux():
+            if packet.dts is not None and packet.dts * packet.time_base < 0.5:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    return path
+
+
+def test_a_clip_with_sound_plays_and_its_maps_are_the_python_engines(page, clip, tmp_path):
+    page.set_input_files("#file", str(clip))
+    wait(page, "document.body.dataset.done")
+    assert page.evaluate("() => document.getElementById('video').duration > 0.4")
+    assert page.evaluate("() => crossOriginIsolated")
+    found = maps_of(page)
+    model = diffsal.load("compact")
+    compared = []
+    for frame in diffsal.predict(model, clip, indices=sorted(found)):
+        compared.append(cc(found[frame.index], frame.saliency))
+    assert len(compared) == len(found) >= 6
+    assert min(compared) >= 0.999, compared
+    with page.expect_download() as saved:
+        page.click("#save-json")
+    saved.value.save_as(tmp_path / "attention.json")
+    document = json.loads((tmp_path / "attention.json").read_text())
+    assert [f["index"] for f in document["frames"]] == sorted(found)
+    with page.expect_download(timeout=120_000) as saved:
+        page.click("#save-video")
+    overlay = tmp_path / saved.value.suggested_filename
+    saved.value.save_as(overlay)
+    with av.open(str(overlay)) as video:
+        assert sum(1 for _ in video.decode(video=0)) >= 12 and video.streams.audio
+
+
+def test_a_picture_has_the_python_engines_map(page, tmp_path):
+    with av.open(str(EXAMPLE)) as video:
+        image = next(video.decode(video=0)).to_ndarray(format="rgb24")
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), image[..., ::-1])
+    page.set_input_files("#file", str(path))
+    wait(page, "document.body.dataset.done")
+    own = maps_of(page)[0]
+    frame = next(iter(diffsal.predict(diffsal.load("compact"), path)))
+    assert cc(own, frame.saliency) >= 0.999
+
+
+@pytest.mark.parametrize("name", ["broken.mp4", "broken.png"])
+def test_a_broken_file_is_told(page, tmp_path, name):
+    (tmp_path / name).write_bytes(b"not a file of this kind" * 50)
+    page.set_input_files("#file", str(tmp_path / name))
+    wait(page, "document.getElementById('status').className === 'failed'")
+    assert page.text_content("#status").startswith(name)
