@@ -81,7 +81,8 @@ def test_a_clip_with_sound_plays_and_its_maps_are_the_python_engines(page, clip,
     for frame in diffsal.predict(model, clip, indices=sorted(found)):
         compared.append(cc(found[frame.index], frame.saliency))
     assert len(compared) == len(found) >= 6
-    assert min(compared) >= 0.999, compared
+    # Maps of the page are bytes: dim ones (peak .19) have some 50 steps, which costs them up to .0012
+    assert np.mean(compared) >= 0.999 and min(compared) >= 0.998, compared
     with page.expect_download() as saved:
         page.click("#save-json")
     saved.value.save_as(tmp_path / "attention.json")
