@@ -139,7 +139,9 @@ def _checked(view: memoryview, path: Path, name: str) -> _Part:
             metadata[_text(entry.get(1, b""))] = _text(entry.get(2, b""))
     if len(graphs) != 1:
         raise _Damaged(f"{len(graphs)} graphs")
-    tensors, ends, nodes = {}, {GRAPH["input"]: [], GRAPH["output"]: []}, 0
+    tensors: dict[str, memoryview] = {}
+    ends: dict[int, list[str]] = {GRAPH["input"]: [], GRAPH["output"]: []}
+    nodes = 0
     for number, value in _fields(graphs[0]):
         if number == GRAPH["node"]:
             nodes += 1
