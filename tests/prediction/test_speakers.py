@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from diffsal.prediction.faces import FaceDetector, graph_session
 
 from diffsal.media.mel import Sound
 from diffsal.media.mfcc import mfcc, mfcc_rows
 from diffsal.media.source import Frame
 from diffsal.prediction import speakers
 from diffsal.prediction.face_tracks import Cuts, FaceTracks, crop_face
+from diffsal.prediction.faces import FaceDetector, graph_session
 from diffsal.prediction.speakers import Speakers, SpeakingFace, speaking_map
 from tests.conftest import GOLDEN, SHARED
 from tests.golden.fill import noise
