@@ -1,4 +1,4 @@
-"""Faces in a picture, found by YuNet (Wu, Peng and Yu, 2023; ShiqiYu/libfacedetection.train, Apache-2.0) in ONNX Runtime."""
+"""Faces in a picture, by YuNet (Wu, Peng and Yu, 2023; ShiqiYu/libfacedetection.train, Apache-2.0)."""
 
 from __future__ import annotations
 
@@ -67,9 +67,10 @@ class FaceDetector:
 
 
 def _level(
-    classes: Float[ndarray, " n"], objects: Float[ndarray, " n"], boxes: Float[ndarray, "n 4"], stride: int, columns: int
+    classes: Float[ndarray, " n"], objects: Float[ndarray, " n"], boxes: Float[ndarray, "n 4"], stride: int,
+    columns: int,
 ) -> Float[ndarray, "n 5"]:
-    """YuNet's numbers at one stride → boxes: the centre's offset from the cell and the sides' logarithms, in strides."""
+    """YuNet's numbers at one stride → boxes: the centre's offset from its cell, the sides' logarithms, in strides."""
     cells = np.arange(len(classes))
     centres = np.stack([cells % columns, cells // columns], axis=1) + boxes[:, :2]
     sides = np.exp(boxes[:, 2:])
