@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from diffsal.cli import data as cli_data
+from diffsal.cli import decisions as cli_decisions
 from diffsal.cli import pictures as cli_pictures
 from diffsal.cli import train as cli_train
 from diffsal.cli import web as cli_web
@@ -166,6 +167,7 @@ for command in (cli_train.train, cli_data.evaluate, cli_data.score, cli_data.val
     app.command(no_args_is_help=True)(command)
 for command in (cli_pictures.explain, cli_pictures.compare, cli_pictures.report):
     app.command(no_args_is_help=True)(command)
+app.command(no_args_is_help=True)(cli_decisions.reframe)
 app.command(no_args_is_help=True)(cli_weights.convert)
 app.command(no_args_is_help=True)(cli_weights.export)
 app.command()(cli_weights.info)

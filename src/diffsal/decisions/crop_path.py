@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from diffsal.errors import InputError
 
 KNOT_SECONDS = 0.2  # between two control points of a path
-STEPS = 384  # positions in the side of the picture
+STEPS = 384  # positions in the side of the picture, about
 TRAVEL_COST = 0.5  # seconds of all attention lost that one whole side of travel is worth, at follow 0.5
 TURN_COST = 0.1  # the same for a change of speed of one side per second
 FACE_COST = 1.0  # of a cut face that holds a tenth of the attention or more, in shares of attention
@@ -59,43 +59,49 @@ class Face:
     share: float
 
 
-def positions(size: float) -> Float[np.ndarray, "p"]:
-    """Where a crop of ``size`` (a fraction of the side) can stand."""
-    return np.arange(int(np.floor((1 - size) * STEPS + 1e-9)) + 1) / STEPS
+def steps_of(pixels: int) -> float:
+    """How many steps a side of so many pixels has: about ``STEPS``, each of whole pixels."""
+    return pixels / max(1, round(pixels / STEPS))
+
+
+def positions(size: float, steps: float = STEPS) -> Float[np.ndarray, "p"]:
+    """Where a crop of ``size`` (a fraction of the side, which has ``steps``) can stand."""
+    return np.arange(int(np.floor((1 - size) * steps + 1e-9)) + 1) / steps
 
 
 def shot_path(
     seconds: Float[np.ndarray, "n"], profiles: Float[np.ndarray, "n bins"], faces: list[list[Face]], size: float,
     settings: PathSettings = PathSettings(),  # noqa: B008  (frozen)
+    steps: float = STEPS,
 ) -> Float[np.ndarray, "n"]:
     """Where the crop of ``size`` stands on each frame of one shot.
 
     ``seconds``: times of the frames, ascending. ``profiles``: attention along the side, each row sums to 1. ``faces``:
-    of each frame. Between control points, ``KNOT_SECONDS`` apart, the path is a quadratic B-spline, whose speed and
+    of each frame. ``steps``: of the side, see :func:`steps_of`. Between control points, ``KNOT_SECONDS`` apart, the path is a quadratic B-spline, whose speed and
     acceleration are bounded by those of its control points.
     """
     num_knots = int(np.ceil((seconds[-1] - seconds[0]) / KNOT_SECONDS - 1e-9)) + 1
     nearest = np.minimum(np.rint((seconds - seconds[0]) / KNOT_SECONDS).astype(int), num_knots - 1)
-    costs = knot_costs(profiles, faces, size, nearest, num_knots)
+    costs = knot_costs(profiles, faces, size, nearest, num_knots, steps)
     if settings.follow == 0 or num_knots == 1:
         best = int(np.argmin(costs.sum(0)))
-        return np.full(len(seconds), best / STEPS)
+        return np.full(len(seconds), best / steps)
     controls, state = [], None
     for first in range(0, num_knots, MOST_KNOTS):
-        steps, state = _solve(costs[first : first + MOST_KNOTS], settings, state)
-        controls.append(steps)
-    return spline(np.concatenate(controls) / STEPS, (seconds - seconds[0]) / KNOT_SECONDS)
+        walked, state = _solve(costs[first : first + MOST_KNOTS], settings, steps, state)
+        controls.append(walked)
+    return spline(np.concatenate(controls) / steps, (seconds - seconds[0]) / KNOT_SECONDS)
 
 
 def knot_costs(
     profiles: Float[np.ndarray, "n bins"], faces: list[list[Face]], size: float, nearest: Int[np.ndarray, "n"],
-    num_knots: int,
+    num_knots: int, steps: float = STEPS,
 ) -> Float[np.ndarray, "{num_knots} p"]:
     """Attention outside the crop and faces cut, at every position, of the frames around each knot, times seconds."""
-    costs = 1 - shares(profiles, size)
+    costs = 1 - shares(profiles, size, steps)
     for cost, found in zip(costs, faces, strict=True):
         for face in found:
-            cost += face_cost(face, size)
+            cost += face_cost(face, size, steps)
     sums, counts = np.zeros((num_knots, costs.shape[1])), np.zeros(num_knots)
     np.add.at(sums, nearest, costs)
     np.add.at(counts, nearest, 1)
@@ -105,9 +111,9 @@ def knot_costs(
     return sums[filled] * KNOT_SECONDS
 
 
-def shares(profiles: Float[np.ndarray, "n bins"], size: float) -> Float[np.ndarray, "n p"]:
+def shares(profiles: Float[np.ndarray, "n bins"], size: float, steps: float = STEPS) -> Float[np.ndarray, "n p"]:
     """The share of attention in a crop at each of :func:`positions`."""
-    bins, lefts = profiles.shape[1], positions(size)
+    bins, lefts = profiles.shape[1], positions(size, steps)
     cumulative = np.concatenate([np.zeros((len(profiles), 1)), np.cumsum(profiles, 1)], 1)
 
     def below(where: np.ndarray) -> np.ndarray:
@@ -118,9 +124,9 @@ def shares(profiles: Float[np.ndarray, "n bins"], size: float) -> Float[np.ndarr
     return below(lefts + size) - below(lefts)
 
 
-def face_cost(face: Face, size: float) -> Float[np.ndarray, "p"]:
+def face_cost(face: Face, size: float, steps: float = STEPS) -> Float[np.ndarray, "p"]:
     """What cutting this face costs at each of :func:`positions`; none where it is larger than the crop."""
-    lefts, extent = positions(size), face.end - face.start
+    lefts, extent = positions(size, steps), face.end - face.start
     if extent <= 0 or extent >= size or face.share < LEAST_FACE_SHARE:
         return np.zeros(len(lefts))
     edges = np.stack([lefts, lefts + size])
@@ -129,18 +135,18 @@ def face_cost(face: Face, size: float) -> Float[np.ndarray, "p"]:
 
 
 def _solve(
-    costs: Float[np.ndarray, "k p"], settings: PathSettings, state: tuple[int, int] | None
+    costs: Float[np.ndarray, "k p"], settings: PathSettings, steps: float, state: tuple[int, int] | None
 ) -> tuple[Int[np.ndarray, "k"], tuple[int, int]]:
     """The cheapest steps through ``costs``; ``state`` is the (position, speed) that it goes on from, or None.
 
     States are (position, speed), both in steps; speed changes by at most ``turn`` between two knots.
     """
     num_knots, num_positions = costs.shape
-    fastest = max(1, int(settings.max_speed * KNOT_SECONDS * STEPS))
-    turn = max(1, int(settings.max_acceleration * KNOT_SECONDS**2 * STEPS))
+    fastest = max(1, int(settings.max_speed * KNOT_SECONDS * steps))
+    turn = max(1, int(settings.max_acceleration * KNOT_SECONDS**2 * steps))
     speeds = np.arange(-fastest, fastest + 1)
-    moving = settings.travel_cost / STEPS * np.abs(speeds)
-    turning = TURN_COST / STEPS / KNOT_SECONDS
+    moving = settings.travel_cost / steps * np.abs(speeds)
+    turning = TURN_COST / steps / KNOT_SECONDS
     came_from = np.zeros((num_knots, num_positions, len(speeds)), np.int8 if fastest < 64 else np.int16)
     if state is None:
         best = costs[0][:, None] + moving[None]
@@ -167,12 +173,12 @@ def _solve(
                 change[to, i] = arrived[of, i]
         best += costs[k][:, None]
     position, speed = (int(v) for v in np.unravel_index(np.argmin(best), best.shape))
-    end, steps = (position, speed), np.zeros(num_knots, int)
+    end, walked = (position, speed), np.zeros(num_knots, int)
     for k in range(num_knots - 1, -1, -1):
-        steps[k] = position
+        walked[k] = position
         if k:
             position, speed = position - int(speeds[speed]), speed - int(came_from[k, position, speed])
-    return steps, end
+    return walked, end
 
 
 def spline(controls: Float[np.ndarray, "k"], at: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

@@ -1,0 +1,124 @@
+"""The commands that draw conclusions from where people look: reframe, regions, thumbnail, shots, qp-map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diffsal.cli.options import Device, complain
+from diffsal.errors import InputError
+
+Weights = Annotated[str, typer.Option(metavar="NAME|FILE", help="Weights by name or as a file.")]
+Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")]
+WhichDevice = Annotated[Device, typer.Option(help="Where the network runs.")]
+Mute = Annotated[bool, typer.Option("--mute", help="Predict as if there were no sound.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+Outputs = Annotated[
+    list[Path] | None, typer.Option("-o", "--output", metavar="FILE", help="By its ending; repeatable; see the docs.")
+]
+
+
+def reframe(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="A video or a picture.")],
+    aspect: Annotated[str, typer.Option(metavar="W:H", help="Of the crop: 9:16, 1:1, 4:5, …")] = "9:16",
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", metavar="FILE",
+                     help="The cropped .mp4 (.mov, .mkv), or the path: .json .csv .setting .txt .coco.json; repeatable."),
+    ] = None,
+    preview: Annotated[Path | None, typer.Option(help="Video of the whole picture with the crop drawn in.")] = None,
+    follow: Annotated[
+        float, typer.Option(min=0, max=1, help="How closely: 0 stands still in every shot, 1 moves for any gain.")
+    ] = 0.5,
+    max_speed: Annotated[float, typer.Option(help="Picture widths (or heights) per second.")] = 0.25,
+    max_acceleration: Annotated[float, typer.Option(help="Picture widths (or heights) per second squared.")] = 0.5,
+    faces: Annotated[bool, typer.Option(help="Keep faces whole where the crop can.")] = True,
+    path: Annotated[Path | None, typer.Option(help="Crop by this path (.json) instead of predicting one.")] = None,
+    weights: Weights = "compact",
+    steps: Steps = 1,
+    seed: Seed = 0,
+    mute: Mute = False,
+    device: WhichDevice = Device.cpu,
+    force: Force = False,
+) -> None:
+    """Crop to where people look: vertical or square video, a smooth path, the sound kept (docs/reframe.md)."""
+    from diffsal.bars import watched
+    from diffsal.decisions.crop_path import PathSettings
+    from diffsal.decisions.crop_video import read_path, write_crop
+    from diffsal.decisions.exports import PATH_SUFFIXES, path_suffix, write_crop_path
+    from diffsal.decisions.reframe import crop_size, parse_aspect, plan_crop
+    from diffsal.media.source import open_source
+    from diffsal.outputs.writers import OVERLAY_SUFFIXES
+
+    source = open_source(video)
+    shape = parse_aspect(aspect)
+    pictures = (".png", ".jpg", ".jpeg", ".webp") if source.is_picture else OVERLAY_SUFFIXES
+    outputs = output or [beside(video, f"{shape.numerator}x{shape.denominator}{pictures[0]}")]
+    _check(outputs, force, (*pictures, *PATH_SUFFIXES), source)
+    _check([preview] if preview else [], force, pictures, source)
+    videos = [o for o in outputs if o.suffix.lower() in pictures]
+    if len(videos) > 1:
+        raise InputError(f"{videos[1]}: one cropped file per call; give -o {videos[0]} and paths beside it")
+    settings = PathSettings(follow, max_speed, max_acceleration)
+    if path is None:
+        crop_size(source, shape)
+        model = _model(weights)
+        with watched(video, source.num_frames) as show:
+            plan = plan_crop(model, source, shape, settings=settings, faces=faces, on_frame=show,
+                             **_predicting(steps, seed, mute, device))
+    else:
+        plan = read_path(path)
+        if (plan.width, plan.height) != (source.width, source.height):
+            raise InputError(f"{path}: is for {plan.width}x{plan.height}, but {video} is {source.width}x{source.height}")
+    if videos or preview:
+        with watched(f"{video}, cropped", len(plan.index)) as show:
+            write_crop(plan, source, videos[0] if videos else None, preview, show)
+    for place in outputs:
+        if path_suffix(place):
+            write_crop_path(plan, place)
+    inside = sum(plan.attention) / len(plan.attention)
+    written = [*outputs, *([preview] if preview else [])]
+    print(f"{video}: {len(plan.index)} frame{'s' * (len(plan.index) != 1)} in {len(plan.shots)} "
+          f"shot{'s' * (len(plan.shots) != 1)}, {plan.crop_width}x{plan.crop_height} of {plan.width}x{plan.height}, "
+          f"{inside:.0%} of attention inside → {', '.join(map(str, written))}")
+    _end(source.problems)
+
+
+def beside(video: str, ending: str) -> Path:
+    """``VIDEO.ENDING`` beside the video; for an address, in the current folder."""
+    if video.startswith(("http://", "https://")):
+        return Path(f"{Path(video.split('?')[0]).stem or 'video'}.{ending}")
+    path = Path(video)
+    return path.parent / f"{path.name if path.is_dir() else path.stem}.{ending}"
+
+
+def _check(paths: Sequence[Path], force: bool, suffixes: tuple[str, ...], source: Any) -> None:
+    """Refuse other endings, what is there already without ``force``, folders that are missing, and the source itself."""
+    from diffsal.cli.pictures import check_output
+
+    for place in paths:
+        check_output(place, force, suffixes)
+        if source.path and "://" not in source.path and place.exists() and place.samefile(source.path):
+            raise InputError(f"{place}: is the input itself; give another name with -o")
+    if len({place.absolute() for place in paths}) < len(paths):
+        raise InputError(f"{paths[0]}: two outputs have the same name; give each its own")
+
+
+def _model(weights: str) -> Any:
+    import diffsal
+
+    return diffsal.load(weights)
+
+
+def _predicting(steps: int, seed: int, mute: bool, device: Device) -> dict[str, Any]:
+    return {"steps": steps, "seed": seed, "mute": mute, "device": device.value}
+
+
+def _end(problems: Sequence[str]) -> None:
+    for problem in problems:
+        complain(problem)
+    raise typer.Exit(int(bool(problems)))
