@@ -27,8 +27,12 @@ def reframe(
     aspect: Annotated[str, typer.Option(metavar="W:H", help="Of the crop: 9:16, 1:1, 4:5, …")] = "9:16",
     output: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", metavar="FILE",
-                     help="The cropped .mp4 (.mov, .mkv), or the path: .json .csv .setting .txt .coco.json; repeatable."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Cropped .mp4 .mov .mkv; the path: .json .csv .setting .txt .coco.json; repeatable.",
+        ),
     ] = None,
     preview: Annotated[Path | None, typer.Option(help="Video of the whole picture with the crop drawn in.")] = None,
     follow: Annotated[
@@ -68,12 +72,21 @@ def reframe(
         crop_size(source, shape)
         model = _model(weights)
         with watched(video, source.num_frames) as show:
-            plan = plan_crop(model, source, shape, settings=settings, faces=faces, on_frame=show,
-                             **_predicting(steps, seed, mute, device))
+            plan = plan_crop(
+                model,
+                source,
+                shape,
+                settings=settings,
+                faces=faces,
+                on_frame=show,
+                **_predicting(steps, seed, mute, device),
+            )
     else:
         plan = read_path(path)
         if (plan.width, plan.height) != (source.width, source.height):
-            raise InputError(f"{path}: is for {plan.width}x{plan.height}, but {video} is {source.width}x{source.height}")
+            raise InputError(
+                f"{path}: is for {plan.width}x{plan.height}, {video} is {source.width}x{source.height}"
+            )
     if videos or preview:
         with watched(f"{video}, cropped", len(plan.index)) as show:
             write_crop(plan, source, videos[0] if videos else None, preview, show)
@@ -82,9 +95,11 @@ def reframe(
             write_crop_path(plan, place)
     inside = sum(plan.attention) / len(plan.attention)
     written = [*outputs, *([preview] if preview else [])]
-    print(f"{video}: {len(plan.index)} frame{'s' * (len(plan.index) != 1)} in {len(plan.shots)} "
-          f"shot{'s' * (len(plan.shots) != 1)}, {plan.crop_width}x{plan.crop_height} of {plan.width}x{plan.height}, "
-          f"{inside:.0%} of attention inside → {', '.join(map(str, written))}")
+    print(
+        f"{video}: {len(plan.index)} frame{'s' * (len(plan.index) != 1)} in {len(plan.shots)} "
+        f"shot{'s' * (len(plan.shots) != 1)}, {plan.crop_width}x{plan.crop_height} of {plan.width}x{plan.height}, "
+        f"{inside:.0%} of attention inside → {', '.join(map(str, written))}"
+    )
     _end(source.problems)
 
 
@@ -97,7 +112,7 @@ def beside(video: str, ending: str) -> Path:
 
 
 def _check(paths: Sequence[Path], force: bool, suffixes: tuple[str, ...], source: Any) -> None:
-    """Refuse other endings, what is there already without ``force``, folders that are missing, and the source itself."""
+    """Refuse other endings, what is there without ``force``, folders that are missing, and the source itself."""
     from diffsal.cli.pictures import check_output
 
     for place in paths:

@@ -64,20 +64,24 @@ def steps_of(pixels: int) -> float:
     return pixels / max(1, round(pixels / STEPS))
 
 
-def positions(size: float, steps: float = STEPS) -> Float[np.ndarray, "p"]:
+def positions(size: float, steps: float = STEPS) -> Float[np.ndarray, " p"]:
     """Where a crop of ``size`` (a fraction of the side, which has ``steps``) can stand."""
     return np.arange(int(np.floor((1 - size) * steps + 1e-9)) + 1) / steps
 
 
 def shot_path(
-    seconds: Float[np.ndarray, "n"], profiles: Float[np.ndarray, "n bins"], faces: list[list[Face]], size: float,
-    settings: PathSettings = PathSettings(),  # noqa: B008  (frozen)
+    seconds: Float[np.ndarray, " n"],
+    profiles: Float[np.ndarray, "n bins"],
+    faces: list[list[Face]],
+    size: float,
+    settings: PathSettings = PathSettings(),
     steps: float = STEPS,
-) -> Float[np.ndarray, "n"]:
+) -> Float[np.ndarray, " n"]:
     """Where the crop of ``size`` stands on each frame of one shot.
 
     ``seconds``: times of the frames, ascending. ``profiles``: attention along the side, each row sums to 1. ``faces``:
-    of each frame. ``steps``: of the side, see :func:`steps_of`. Between control points, ``KNOT_SECONDS`` apart, the path is a quadratic B-spline, whose speed and
+    of each frame. ``steps``: of the side, see :func:`steps_of`.
+    Between control points, ``KNOT_SECONDS`` apart, the path is a quadratic B-spline, whose speed and
     acceleration are bounded by those of its control points.
     """
     num_knots = int(np.ceil((seconds[-1] - seconds[0]) / KNOT_SECONDS - 1e-9)) + 1
@@ -94,8 +98,12 @@ def shot_path(
 
 
 def knot_costs(
-    profiles: Float[np.ndarray, "n bins"], faces: list[list[Face]], size: float, nearest: Int[np.ndarray, "n"],
-    num_knots: int, steps: float = STEPS,
+    profiles: Float[np.ndarray, "n bins"],
+    faces: list[list[Face]],
+    size: float,
+    nearest: Int[np.ndarray, " n"],
+    num_knots: int,
+    steps: float = STEPS,
 ) -> Float[np.ndarray, "{num_knots} p"]:
     """Attention outside the crop and faces cut, at every position, of the frames around each knot, times seconds."""
     costs = 1 - shares(profiles, size, steps)
@@ -124,7 +132,7 @@ def shares(profiles: Float[np.ndarray, "n bins"], size: float, steps: float = ST
     return below(lefts + size) - below(lefts)
 
 
-def face_cost(face: Face, size: float, steps: float = STEPS) -> Float[np.ndarray, "p"]:
+def face_cost(face: Face, size: float, steps: float = STEPS) -> Float[np.ndarray, " p"]:
     """What cutting this face costs at each of :func:`positions`; none where it is larger than the crop."""
     lefts, extent = positions(size, steps), face.end - face.start
     if extent <= 0 or extent >= size or face.share < LEAST_FACE_SHARE:
@@ -136,7 +144,7 @@ def face_cost(face: Face, size: float, steps: float = STEPS) -> Float[np.ndarray
 
 def _solve(
     costs: Float[np.ndarray, "k p"], settings: PathSettings, steps: float, state: tuple[int, int] | None
-) -> tuple[Int[np.ndarray, "k"], tuple[int, int]]:
+) -> tuple[Int[np.ndarray, " k"], tuple[int, int]]:
     """The cheapest steps through ``costs``; ``state`` is the (position, speed) that it goes on from, or None.
 
     States are (position, speed), both in steps; speed changes by at most ``turn`` between two knots.
@@ -165,24 +173,24 @@ def _solve(
             cheapest[:, to] = np.where(better, candidate, cheapest[:, to])
             arrived[:, to] = np.where(better, by, arrived[:, to])
         best = np.full_like(best, np.inf)
-        for i, speed in enumerate(speeds):
+        for i, speed in enumerate(range(-fastest, fastest + 1)):
             to = slice(max(speed, 0), num_positions + min(speed, 0))
             of = slice(max(-speed, 0), num_positions + min(-speed, 0))
             if abs(speed) < num_positions:
                 best[to, i] = cheapest[of, i] + moving[i]
                 change[to, i] = arrived[of, i]
         best += costs[k][:, None]
-    position, speed = (int(v) for v in np.unravel_index(np.argmin(best), best.shape))
-    end, walked = (position, speed), np.zeros(num_knots, int)
+    position, at = divmod(int(np.argmin(best)), len(speeds))
+    end, walked = (position, at), np.zeros(num_knots, int)
     for k in range(num_knots - 1, -1, -1):
         walked[k] = position
         if k:
-            position, speed = position - int(speeds[speed]), speed - int(came_from[k, position, speed])
+            position, at = position - int(speeds[at]), at - int(came_from[k, position, at])
     return walked, end
 
 
-def spline(controls: Float[np.ndarray, "k"], at: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """The uniform quadratic B-spline of ``controls`` at places ``at`` (0 is the first control point, k - 1 the last)."""
+def spline(controls: Float[np.ndarray, " k"], at: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The uniform quadratic B-spline of ``controls`` at places ``at``: 0 is the first control point, k - 1 the last."""
     if len(controls) == 1:
         return np.full(len(at), controls[0])
     padded = np.concatenate([[2 * controls[0] - controls[1]], controls, [2 * controls[-1] - controls[-2]]])

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -29,7 +29,10 @@ FACE_COLOUR, CROP_COLOUR = (80, 220, 255), (255, 255, 255)
 
 
 def write_crop(
-    path: CropPath, video: str | Path | Source, output: Path | None = None, preview: Path | None = None,
+    path: CropPath,
+    video: str | Path | Source,
+    output: Path | None = None,
+    preview: Path | None = None,
     on_frame: Callable[[int], None] | None = None,
 ) -> None:
     """Write the cropped video (of a picture: the cropped picture), and the whole one with the crop drawn in.
@@ -51,7 +54,7 @@ def write_crop(
             writer = VideoWriter(place, source)
             stack.callback(writer.discard)
             writers.append((writer, draw))
-        frames = prefetch(source.frames())
+        frames: Any = prefetch(source.frames())
         stack.callback(frames.close)
         done = 0
         for frame in frames:
@@ -59,7 +62,7 @@ def write_crop(
             if position is None:
                 continue
             for writer, draw in writers:
-                writer.write(frame, draw(frame, path, position))
+                writer.write(cast(Any, frame), draw(frame, path, position))  # it needs index and seconds
             done += 1
             if on_frame:
                 on_frame(done)
@@ -86,23 +89,46 @@ def draw_preview(frame: Frame, path: CropPath, position: int) -> UInt8[np.ndarra
 
 def write_path(path: CropPath, place: Path) -> None:
     """The path as JSON, schema ``diffsal.crop_path`` version 1; docs/reframe.md says what is in it."""
-    moves = [{**move, "from_seconds": round(path.seconds[move["first"]], 6),
-              "to_seconds": round(path.seconds[move["last"]], 6)} for move in path.moves()]
+    moves = [
+        {
+            **move,
+            "from_seconds": round(path.seconds[move["first"]], 6),
+            "to_seconds": round(path.seconds[move["last"]], 6),
+        }
+        for move in path.moves()
+    ]
     head = {
-        "schema": SCHEMA, "version": VERSION, "source": Path(path.source).name, "width": path.width,
-        "height": path.height, "frame_rate": path.frame_rate,
+        "schema": SCHEMA,
+        "version": VERSION,
+        "source": Path(path.source).name,
+        "width": path.width,
+        "height": path.height,
+        "frame_rate": path.frame_rate,
         "aspect": f"{path.aspect.numerator}:{path.aspect.denominator}",
         "sample_aspect_ratio": f"{path.sample_aspect_ratio.numerator}:{path.sample_aspect_ratio.denominator}",
-        "crop_width": path.crop_width, "crop_height": path.crop_height,
-        "settings": {"follow": path.settings.follow, "max_speed": path.settings.max_speed,
-                     "max_acceleration": path.settings.max_acceleration},
-        "shots": path.shots, "moves": moves,
+        "crop_width": path.crop_width,
+        "crop_height": path.crop_height,
+        "settings": {
+            "follow": path.settings.follow,
+            "max_speed": path.settings.max_speed,
+            "max_acceleration": path.settings.max_acceleration,
+        },
+        "shots": path.shots,
+        "moves": moves,
     }
-    lines = [json.dumps({
-        "index": path.index[i], "seconds": round(path.seconds[i], 6), "left": path.left[i], "top": path.top[i],
-        "attention": path.attention[i],
-        "faces": [[round(x, 1) for x in box[:4]] + [round(box[4], 4)] for box in path.faces[i]],
-    }) for i in range(len(path.index))]
+    lines = [
+        json.dumps(
+            {
+                "index": path.index[i],
+                "seconds": round(path.seconds[i], 6),
+                "left": path.left[i],
+                "top": path.top[i],
+                "attention": path.attention[i],
+                "faces": [[round(x, 1) for x in box[:4]] + [round(box[4], 4)] for box in path.faces[i]],
+            }
+        )
+        for i in range(len(path.index))
+    ]
     text = json.dumps(head, ensure_ascii=False)[:-1] + ', "frames": [\n' + ",\n".join(lines) + "\n]}\n"
     write_whole(place, text.encode())
 
@@ -112,21 +138,32 @@ def read_path(place: Path) -> CropPath:
     try:
         data: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
         if data.get("schema") != SCHEMA or data.get("version") != VERSION:
-            raise InputError(f"{place}: not a path of schema {SCHEMA}, version {VERSION}; write it with `diffsal reframe`")
+            raise InputError(
+                f"{place}: not schema {SCHEMA}, version {VERSION}; write it with `diffsal reframe`"
+            )
         frames = data["frames"]
+        columns = {key: [f[key] for f in frames] for key in ("index", "seconds", "left", "top", "attention")}
+        whole = {key: data[key] for key in ("source", "width", "height", "frame_rate", "crop_width", "crop_height")}
         path = CropPath(
-            data["source"], data["width"], data["height"], data["frame_rate"], _fraction(data["aspect"]),
-            _fraction(data["sample_aspect_ratio"]), data["crop_width"], data["crop_height"],
-            PathSettings(**data["settings"]), *([f[key] for f in frames] for key in (
-                "index", "seconds", "left", "top", "attention")),
-            data["shots"], [[tuple(box) for box in f["faces"]] for f in frames])
+            **whole,
+            **columns,
+            aspect=_fraction(data["aspect"]),
+            sample_aspect_ratio=_fraction(data["sample_aspect_ratio"]),
+            settings=PathSettings(**data["settings"]),
+            shots=data["shots"],
+            faces=[[tuple(box) for box in f["faces"]] for f in frames],
+        )
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{place}: cannot be read as a crop's path ({error}); write it again") from None
     for i in range(len(path.index)):
-        if not (0 <= path.left[i] <= path.width - path.crop_width and 0 <= path.top[i] <= path.height - path.crop_height):
-            raise InputError(f"{place}: on frame {path.index[i]} the crop leaves the picture of {path.width}x{path.height}")
+        if not (
+            0 <= path.left[i] <= path.width - path.crop_width and 0 <= path.top[i] <= path.height - path.crop_height
+        ):
+            raise InputError(
+                f"{place}: on frame {path.index[i]} the crop leaves the picture, {path.width}x{path.height}"
+            )
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -23,7 +24,9 @@ class CutDetector:
     """
 
     def __init__(self) -> None:
-        self.cuts: list[int] = []  # positions, in the order of the frames given, of each shot's first frame but the first
+        self.cuts: list[
+            int
+        ] = []  # position of the first frame of each shot but the first
         self._count = 0
         self._window: deque[np.ndarray] = deque(maxlen=2 * NEIGHBOURS + 2)  # the frame in question has index 3 of 6
 
@@ -52,15 +55,22 @@ class CutDetector:
         if position < 1 or len(self._window) < 2 * NEIGHBOURS + 2:
             return
         frames = list(self._window)
-        changes = [_difference(a, b) for a, b in zip(frames, frames[1:], strict=False)]
+        changes = [_difference(a, b) for a, b in pairwise(frames)]
         middle = NEIGHBOURS
         change = changes.pop(middle)
         around = max(sum(changes) / len(changes), 1.0)
-        stays = min(_difference(frames[middle - 1], frames[middle + 1]), _difference(frames[middle], frames[middle + 2]),
-                    _difference(frames[middle - 1], frames[middle + 2]))
+        stays = min(
+            _difference(frames[middle - 1], frames[middle + 1]),
+            _difference(frames[middle], frames[middle + 2]),
+            _difference(frames[middle - 1], frames[middle + 2]),
+        )
         last = self.cuts[-1] if self.cuts else 0
-        if (change >= LEAST_CHANGE and change >= LEAST_RATIO * around and stays >= 0.6 * change
-                and position - last >= (SHORTEST_SHOT_FRAMES if self.cuts else 1)):
+        if (
+            change >= LEAST_CHANGE
+            and change >= LEAST_RATIO * around
+            and stays >= 0.6 * change
+            and position - last >= (SHORTEST_SHOT_FRAMES if self.cuts else 1)
+        ):
             self.cuts.append(position)
 
 

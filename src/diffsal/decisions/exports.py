@@ -28,14 +28,24 @@ def write_crop_path(path: CropPath, place: Path) -> None:
     """By the ending of ``place``: ``.json``, ``.coco.json``, ``.csv``, ``.setting`` (DaVinci Resolve's Fusion) or
     ``.txt`` (After Effects keyframes, to paste)."""
     if place.name.lower().endswith(".coco.json"):
-        boxes = [(i, "crop", (x, y, float(path.crop_width), float(path.crop_height)), share)
-                 for i, x, y, share in zip(path.index, path.left, path.top, path.attention, strict=True)]
+        boxes = [
+            (i, "crop", (x, y, float(path.crop_width), float(path.crop_height)), share)
+            for i, x, y, share in zip(path.index, path.left, path.top, path.attention, strict=True)
+        ]
         write_coco(place, path.source, (path.width, path.height), path.index, boxes)
     elif place.suffix.lower() == ".json":
         write_path(path, place)
     elif place.suffix.lower() == ".csv":
-        rows = zip(path.index, (f"{s:.6f}" for s in path.seconds), path.left, path.top,
-                   [path.crop_width] * len(path.index), [path.crop_height] * len(path.index), path.attention, strict=True)
+        rows = zip(
+            path.index,
+            (f"{s:.6f}" for s in path.seconds),
+            path.left,
+            path.top,
+            [path.crop_width] * len(path.index),
+            [path.crop_height] * len(path.index),
+            path.attention,
+            strict=True,
+        )
         write_csv(place, ("index", "seconds", "left", "top", "width", "height", "attention"), rows)
     elif place.suffix.lower() == ".setting":
         write_whole(place, fusion_setting(path).encode())
@@ -53,7 +63,10 @@ def write_csv(place: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 
 def write_coco(
-    place: Path, source: str, size: tuple[int, int], frames: Sequence[int],
+    place: Path,
+    source: str,
+    size: tuple[int, int],
+    frames: Sequence[int],
     boxes: Iterable[tuple[int, str, tuple[float, float, float, float], float]],
 ) -> None:
     """COCO's detection format: an image per frame, an annotation per box.
@@ -68,9 +81,17 @@ def write_coco(
         "images": [{"id": i, "file_name": f"{stem}/{i:06d}.png", "width": width, "height": height} for i in frames],
         "categories": [{"id": k + 1, "name": name, "supercategory": "region"} for k, name in enumerate(names)],
         "annotations": [
-            {"id": k + 1, "image_id": frame, "category_id": names.index(name) + 1, "iscrowd": 0,
-             "bbox": [round(v, 2) for v in box], "area": round(box[2] * box[3], 2), "score": round(share, 5)}
-            for k, (frame, name, box, share) in enumerate(boxes)],
+            {
+                "id": k + 1,
+                "image_id": frame,
+                "category_id": names.index(name) + 1,
+                "iscrowd": 0,
+                "bbox": [round(v, 2) for v in box],
+                "area": round(box[2] * box[3], 2),
+                "score": round(share, 5),
+            }
+            for k, (frame, name, box, share) in enumerate(boxes)
+        ],
     }
     write_whole(place, (json.dumps(document, ensure_ascii=False) + "\n").encode())
 
@@ -120,10 +141,16 @@ def after_effects_keys(path: CropPath) -> str:
     The layer's anchor point is the picture's middle; frames are counted at the source's frame rate.
     """
     lines = [
-        "Adobe After Effects 8.0 Keyframe Data", "", f"\tUnits Per Second\t{path.frame_rate:g}",
-        f"\tSource Width\t{path.width}", f"\tSource Height\t{path.height}",
-        f"\tSource Pixel Aspect Ratio\t{float(path.sample_aspect_ratio):g}", "\tComp Pixel Aspect Ratio\t1", "",
-        "Transform\tPosition", "\tFrame\tX pixels\tY pixels\tZ pixels\t",
+        "Adobe After Effects 8.0 Keyframe Data",
+        "",
+        f"\tUnits Per Second\t{path.frame_rate:g}",
+        f"\tSource Width\t{path.width}",
+        f"\tSource Height\t{path.height}",
+        f"\tSource Pixel Aspect Ratio\t{float(path.sample_aspect_ratio):g}",
+        "\tComp Pixel Aspect Ratio\t1",
+        "",
+        "Transform\tPosition",
+        "\tFrame\tX pixels\tY pixels\tZ pixels\t",
     ]
     for i in keyframes(path):
         x, y = path.width / 2 - path.left[i], path.height / 2 - path.top[i]
@@ -139,8 +166,11 @@ def fusion_setting(path: CropPath) -> str:
     moving, still = ("X", "Y") if path.horizontal else ("Y", "X")
     bottoms = [path.height - top - path.crop_height for top in path.top]
     values = {"X": path.left, "Y": bottoms}
-    keys = ",\n".join(f"\t\t\t\t[{round(path.seconds[i] * path.frame_rate)}] = {{ {values[moving][i]:.3f}, "
-                      "Flags = { Linear = true } }" for i in keyframes(path))
+    keys = ",\n".join(
+        f"\t\t\t\t[{round(path.seconds[i] * path.frame_rate)}] = {{ {values[moving][i]:.3f}, "
+        "Flags = { Linear = true } }"
+        for i in keyframes(path)
+    )
     return f"""{{
 	Tools = ordered() {{
 		Reframe = Crop {{

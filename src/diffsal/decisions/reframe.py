@@ -1,10 +1,11 @@
-"""``diffsal reframe``: a video cropped to where people look. Plans the crop in one pass, writes the files in another."""
+"""``diffsal reframe``: a video cropped to where people look; this plans the crop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ class CropPath:
     """A crop of one size, and where it stands on every frame.
 
     ``width``, ``height``: of the source's picture, coded pixels. ``crop_width``, ``crop_height``: of the crop.
-    ``index``, ``seconds``: of the frames. ``left``, ``top``: of the crop on each, float pixels. ``attention``: the share
-    of attention inside. ``shots``: the position of each shot's first frame in these lists, from 0.
+    ``index``, ``seconds``: of the frames. ``left``, ``top``: of the crop on each, float pixels. ``attention``: the
+    share of attention inside. ``shots``: the position of each shot's first frame in these lists, from 0.
     ``faces``: per frame, those found on it: left, top, right, bottom in pixels, and their share of attention.
     """
 
@@ -101,8 +102,10 @@ def crop_size(source: Source, aspect: Fraction) -> tuple[int, int]:
     else:
         crop = (width - width % 2, 2 * round(float(width * pixel / aspect) / 2))
     if min(crop) < LEAST_PIXELS:
-        raise InputError(f"{source.name}: aspect {aspect} leaves a crop of {crop[0]}x{crop[1]} of {width}x{height} pixels; "
-                         f"each side needs {LEAST_PIXELS}")
+        raise InputError(
+            f"{source.name}: aspect {aspect} leaves a crop of {crop[0]}x{crop[1]} of {width}x{height} pixels; "
+            f"each side needs {LEAST_PIXELS}"
+        )
     return crop
 
 
@@ -126,17 +129,31 @@ def plan_crop(
         raise InputError(f"{source.name}: a camera cannot be reframed; record it first")
     aspect = parse_aspect(aspect) if isinstance(aspect, str) else aspect
     crop = crop_size(source, aspect)
-    horizontal = crop[0] < source.width
-    watching = _Watching(horizontal, faces)
+    watched = watch(model, source, horizontal=crop[0] < source.width, faces=faces, on_frame=on_frame, **predicting)
+    return solve(source, aspect, crop, settings, watched)
+
+
+def watch(
+    model: Any,
+    source: Source,
+    *,
+    horizontal: bool,
+    faces: bool = True,
+    on_frame: Callable[[int], None] | None = None,
+    **predicting: Any,
+) -> Watched:
+    """One pass over the video: its attention along one side, its cuts and its faces."""
+    watched = Watched(horizontal, faces)
     for prediction in diffsal.predict(model, source, **predicting):
-        watching.add(prediction)
+        watched.add(prediction)
         if on_frame:
-            on_frame(len(watching.seconds))
-    return _solved(source, aspect, crop, settings, watching)
+            on_frame(len(watched.seconds))
+    watched.cuts.close()
+    return watched
 
 
-class _Watching:
-    """What the plan keeps of each frame."""
+class Watched:
+    """What a plan keeps of each frame."""
 
     def __init__(self, horizontal: bool, faces: bool) -> None:
         self.horizontal = horizontal
@@ -160,7 +177,7 @@ class _Watching:
         self.faces.append(found)
 
 
-def profile(saliency: Float[np.ndarray, "h w"], horizontal: bool = True) -> Float[np.ndarray, "bins"]:
+def profile(saliency: Float[np.ndarray, "h w"], horizontal: bool = True) -> Float[np.ndarray, " bins"]:
     """Attention along one side of the picture, at most 192 bins, which sum to 1; even where the map is 0."""
     line = cv2.reduce(np.ascontiguousarray(saliency, np.float32), 0 if horizontal else 1, cv2.REDUCE_SUM).reshape(1, -1)
     if line.shape[1] > BINS:
@@ -182,16 +199,20 @@ def faces_with_attention(
 
 
 def _face_detector() -> Any:
-    from diffsal.prediction.faces import FaceDetector
+    """The package's face detector; None in a package that carries none."""
+    try:
+        faces = import_module("diffsal.prediction.faces")
+    except ModuleNotFoundError:
+        return None
+    return faces.FaceDetector()
 
-    return FaceDetector()
 
-
-def _solved(
-    source: Source, aspect: Fraction, crop: tuple[int, int], settings: PathSettings, watched: _Watching
+def solve(
+    source: Source, aspect: Fraction, crop: tuple[int, int], settings: PathSettings, watched: Watched
 ) -> CropPath:
+    """The path of a crop of this size (width, height) through what was watched."""
     horizontal, count = watched.horizontal, len(watched.seconds)
-    shots = [0, *watched.cuts.close()]
+    shots = [0, *watched.cuts.cuts]
     side = source.width if horizontal else source.height
     size = crop[0 if horizontal else 1] / side
     where, inside, faces = np.zeros(count), np.zeros(count), []
@@ -200,8 +221,9 @@ def _solved(
         along = [[_along(box, horizontal, side) for box in boxes] for boxes in found]
         profiles = np.stack(watched.profiles[first:end]).astype(np.float32)
         profiles /= profiles.sum(1, keepdims=True)
-        where[first:end] = shot_path(np.array(watched.seconds[first:end]), profiles, along, size, settings,
-                                      steps_of(side))
+        where[first:end] = shot_path(
+            np.array(watched.seconds[first:end]), profiles, along, size, settings, steps_of(side)
+        )
         inside[first:end] = _inside(profiles, where[first:end], size)
         faces.extend(found)
     pixels = np.clip(where * side, 0, side - crop[0 if horizontal else 1])
@@ -209,9 +231,21 @@ def _solved(
     across = [float(int(middle))] * count
     along_pixels = [round(float(x), 3) for x in pixels]
     return CropPath(
-        source.name, source.width, source.height, source.frame_rate, aspect, source.sample_aspect_ratio, *crop, settings,
-        watched.index, watched.seconds, along_pixels if horizontal else across, across if horizontal else along_pixels,
-        [round(float(x), 5) for x in inside], shots, faces,
+        source.name,
+        source.width,
+        source.height,
+        source.frame_rate,
+        aspect,
+        source.sample_aspect_ratio,
+        *crop,
+        settings,
+        watched.index,
+        watched.seconds,
+        along_pixels if horizontal else across,
+        across if horizontal else along_pixels,
+        [round(float(x), 5) for x in inside],
+        shots,
+        faces,
     )
 
 
@@ -220,8 +254,9 @@ def _inside(profiles: np.ndarray, where: np.ndarray, size: float) -> np.ndarray:
     bins = profiles.shape[1]
     cumulative = np.concatenate([np.zeros((len(profiles), 1)), np.cumsum(profiles, 1)], 1)
     edges = np.arange(bins + 1) / bins
-    return np.array([np.interp(x + size, edges, c) - np.interp(x, edges, c)
-                     for x, c in zip(where, cumulative, strict=True)])
+    return np.array(
+        [np.interp(x + size, edges, c) - np.interp(x, edges, c) for x, c in zip(where, cumulative, strict=True)]
+    )
 
 
 def _along(box: tuple[float, float, float, float, float], horizontal: bool, side: int) -> Face:
