@@ -39,7 +39,7 @@ def cut_faces(where: np.ndarray, size: float, width: int, faces: list[list]) -> 
         for left, _, right, _, share in found:
             if share >= 0.02 and (right - left) / width < size:
                 depth = max(min(edge - left / width, right / width - edge) for edge in (w, w + size))
-                cut, total = cut + (depth > 0.15 * (right - left) / width), total + 1
+                cut, total = cut + int(depth > 0.15 * (right - left) / width), total + 1
     return cut, total
 
 
@@ -48,9 +48,12 @@ def main() -> None:
     parser.add_argument("gaze", type=Path)
     parser.add_argument("--out", type=Path, default=Path("reframe.json"))
     parser.add_argument("--weights", default="compact")
+    parser.add_argument("--clips", default="", help="names with commas between; default: all")
     options = parser.parse_args()
     model, rows = diffsal.load(options.weights), []
     for video in sorted((options.gaze / "videos").glob("*/*.mp4")):
+        if options.clips and video.stem not in options.clips.split(","):
+            continue
         source = open_source(video)
         began = time.perf_counter()
         watched = watch(model, source, horizontal=True)

@@ -56,7 +56,7 @@ def reframe(
     from diffsal.decisions.exports import PATH_SUFFIXES, path_suffix, write_crop_path
     from diffsal.decisions.reframe import crop_size, parse_aspect, plan_crop
     from diffsal.media.source import open_source
-    from diffsal.outputs.writers import OVERLAY_SUFFIXES
+    from diffsal.outputs.overlay import OVERLAY_SUFFIXES
 
     source = open_source(video)
     shape = parse_aspect(aspect)

@@ -21,8 +21,7 @@ KNOT_SECONDS = 0.2  # between two control points of a path
 STEPS = 384  # positions in the side of the picture, about
 TRAVEL_COST = 0.5  # seconds of all attention lost that one whole side of travel is worth, at follow 0.5
 TURN_COST = 0.1  # the same for a change of speed of one side per second
-FACE_COST = 1.0  # of a cut face that holds a tenth of the attention or more, in shares of attention
-FACE_SHARE = 0.1
+FACE_COST = 0.5  # of cutting a face, as a part of the attention on it: a cut face is half lost
 LEAST_FACE_SHARE = 0.02  # a face with less attention may be cut
 CUT_DEPTH = 0.15  # of a face's size: cut this deep, it counts as cut
 MOST_KNOTS = 1500  # solved at once: five minutes, 16 MB
@@ -139,7 +138,7 @@ def face_cost(face: Face, size: float, steps: float = STEPS) -> Float[np.ndarray
         return np.zeros(len(lefts))
     edges = np.stack([lefts, lefts + size])
     depth = np.minimum(edges - face.start, face.end - edges).max(0) / (CUT_DEPTH * extent)
-    return FACE_COST * min(1.0, face.share / FACE_SHARE) * np.clip(depth, 0, 1)
+    return FACE_COST * face.share * np.clip(depth, 0, 1)
 
 
 def _solve(

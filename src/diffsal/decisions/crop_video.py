@@ -20,7 +20,7 @@ from diffsal.files import write_whole
 from diffsal.media.pictures import write_picture
 from diffsal.media.source import Frame, Source, open_source
 from diffsal.media.threads import prefetch
-from diffsal.outputs.writers import VideoWriter
+from diffsal.outputs.overlay import VideoWriter
 
 SCHEMA, VERSION = "diffsal.crop_path", 1
 OUTSIDE_BRIGHTNESS = 0.35  # of the preview's picture around the crop
@@ -142,8 +142,8 @@ def read_path(place: Path) -> CropPath:
                 f"{place}: not schema {SCHEMA}, version {VERSION}; write it with `diffsal reframe`"
             )
         frames = data["frames"]
-        columns = {key: [f[key] for f in frames] for key in ("index", "seconds", "left", "top", "attention")}
-        whole = {key: data[key] for key in ("source", "width", "height", "frame_rate", "crop_width", "crop_height")}
+        columns: dict[str, Any] = {key: [f[key] for f in frames] for key in ("index", "seconds", "left", "top", "attention")}
+        whole: dict[str, Any] = {key: data[key] for key in ("source", "width", "height", "frame_rate", "crop_width", "crop_height")}
         path = CropPath(
             **whole,
             **columns,
