@@ -143,7 +143,8 @@ def read_path(place: Path) -> CropPath:
             )
         frames = data["frames"]
         columns: dict[str, Any] = {key: [f[key] for f in frames] for key in ("index", "seconds", "left", "top", "attention")}
-        whole: dict[str, Any] = {key: data[key] for key in ("source", "width", "height", "frame_rate", "crop_width", "crop_height")}
+        names = ("source", "width", "height", "frame_rate", "crop_width", "crop_height")
+        whole: dict[str, Any] = {key: data[key] for key in names}
         path = CropPath(
             **whole,
             **columns,
