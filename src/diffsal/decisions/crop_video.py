@@ -142,7 +142,8 @@ def read_path(place: Path) -> CropPath:
                 f"{place}: not schema {SCHEMA}, version {VERSION}; write it with `diffsal reframe`"
             )
         frames = data["frames"]
-        columns: dict[str, Any] = {key: [f[key] for f in frames] for key in ("index", "seconds", "left", "top", "attention")}
+        per_frame = ("index", "seconds", "left", "top", "attention")
+        columns: dict[str, Any] = {key: [f[key] for f in frames] for key in per_frame}
         names = ("source", "width", "height", "frame_rate", "crop_width", "crop_height")
         whole: dict[str, Any] = {key: data[key] for key in names}
         path = CropPath(
