@@ -167,7 +167,8 @@ for command in (cli_train.train, cli_data.evaluate, cli_data.score, cli_data.val
     app.command(no_args_is_help=True)(command)
 for command in (cli_pictures.explain, cli_pictures.compare, cli_pictures.report):
     app.command(no_args_is_help=True)(command)
-app.command(no_args_is_help=True)(cli_decisions.reframe)
+for command in (cli_decisions.reframe, cli_decisions.regions):
+    app.command(no_args_is_help=True)(command)
 app.command(no_args_is_help=True)(cli_weights.convert)
 app.command(no_args_is_help=True)(cli_weights.export)
 app.command()(cli_weights.info)

@@ -84,9 +84,7 @@ def reframe(
     else:
         plan = read_path(path)
         if (plan.width, plan.height) != (source.width, source.height):
-            raise InputError(
-                f"{path}: is for {plan.width}x{plan.height}, {video} is {source.width}x{source.height}"
-            )
+            raise InputError(f"{path}: is for {plan.width}x{plan.height}, {video} is {source.width}x{source.height}")
     if videos or preview:
         with watched(f"{video}, cropped", len(plan.index)) as show:
             write_crop(plan, source, videos[0] if videos else None, preview, show)
@@ -101,6 +99,78 @@ def reframe(
         f"{inside:.0%} of attention inside → {', '.join(map(str, written))}"
     )
     _end(source.problems)
+
+
+def regions(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="A video or a picture.")],
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=…", help="left,top,right,bottom, a .csv of boxes, a mask or a folder; repeatable."),
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=BOX@SECONDS", help="Follow what is in this box from there on; repeatable."),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", metavar="FILE", help=".json .csv .coco.json .png .pdf .svg .html; repeatable."),
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Share of attention from which a region is attended.")] = 0.05,
+    ground_truth: Annotated[Path | None, typer.Option(help="People's fixations (.csv, gaze layout) beside it.")] = None,
+    require: Annotated[
+        list[str] | None, typer.Option(metavar="'NAME >= 0.05'", help="Exit with 3 if it is not so; repeatable.")
+    ] = None,
+    weights: Weights = "compact",
+    steps: Steps = 1,
+    seed: Seed = 0,
+    mute: Mute = False,
+    device: WhichDevice = Device.cpu,
+    force: Force = False,
+) -> None:
+    """How much attention do regions get, and when? Fixed boxes, boxes over time, masks, tracks (docs/decisions.md)."""
+    from diffsal.bars import watched
+    from diffsal.decisions.region_sources import read_regions
+    from diffsal.decisions.regions import measure_regions, write_regions
+    from diffsal.decisions.requirements import read_requirement
+    from diffsal.media.source import open_source
+
+    source = open_source(video)
+    outputs = output or [beside(video, "regions.json")]
+    _check(outputs, force, (".json", ".csv", ".png", ".pdf", ".svg", ".html"), source)
+    wanted = read_regions(roi or [], track or [], source)
+    requirements = [read_requirement(text, [r.name for r in wanted]) for text in require or []]
+    with watched(video, source.num_frames) as show:
+        result = measure_regions(
+            _model(weights),
+            source,
+            wanted,
+            threshold=threshold,
+            fixations=ground_truth,
+            on_frame=show,
+            **_predicting(steps, seed, mute, device),
+        )
+    for place in outputs:
+        write_regions(result, place)
+    agreement = result.agreement()
+    for m in sorted(result.measures(), key=lambda m: m.rank):
+        first = "never" if m.first_seconds is None else f"first at {m.first_seconds:.2f} s"
+        people = f", people {np_mean(result.people[m.name]):.1%}" if m.name in agreement else ""
+        print(
+            f"{m.name}: {m.mean:.1%} of attention{people}, {first}, attended {m.attended_seconds:.2f} s, "
+            f"longest gap {m.longest_gap_seconds:.2f} s"
+        )
+    print(f"{video}: {len(result.index)} frames, {len(wanted)} regions → {', '.join(map(str, outputs))}")
+    failed = [line for r in requirements if (line := r.failure({m.name: m.mean for m in result.measures()}))]
+    for line in failed:
+        complain(f"{video}: {line}")
+    if failed:
+        raise typer.Exit(3)
+    _end(source.problems)
+
+
+def np_mean(values: list[float]) -> float:
+    known = [v for v in values if v == v]
+    return sum(known) / max(len(known), 1)
 
 
 def beside(video: str, ending: str) -> Path:

@@ -1,0 +1,256 @@
+"""``diffsal regions``: how much of the attention regions get over time, fixed or moving, beside people's fixations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+import diffsal
+from diffsal.decisions.cut_detection import CutDetector
+from diffsal.decisions.exports import write_coco, write_csv
+from diffsal.decisions.region_sources import Box, MovingRegion
+from diffsal.errors import InputError
+from diffsal.files import write_whole
+from diffsal.media.source import Source
+
+SCHEMA, VERSION = "diffsal.regions", 1
+THRESHOLD = 0.05  # share of attention from which a region counts as attended
+LEAST_FIXATIONS = 5  # people on a frame, for a share of theirs
+STRIP_FRAMES, STRIP_WIDTH = 8, 240
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One region over one video; shares are of attention, 0 to 1, absent counts as 0.
+
+    ``first_seconds``: when its share first reaches the threshold; None: never. ``attended_seconds``: how long it is
+    there in all. ``longest_gap_seconds``: the longest time below it. ``area``: the mean share of the picture.
+    ``lift``: share over area while the region is in the picture, 1 is chance. ``rank``: 1 for the largest mean share.
+    """
+
+    name: str
+    mean: float
+    highest: float
+    highest_seconds: float
+    first_seconds: float | None
+    attended_seconds: float
+    longest_gap_seconds: float
+    visible_seconds: float
+    area: float
+    lift: float | None
+    rank: int
+
+
+@dataclass(eq=False)
+class Attended:
+    """Regions measured on every frame. ``shares``, ``areas``: name → one number per frame, NaN where it is absent.
+
+    ``people``: name → share of people's fixations inside, NaN on frames with fewer than five; empty without fixations.
+    """
+
+    source: str
+    width: int
+    height: int
+    threshold: float
+    index: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    shares: dict[str, list[float]] = field(default_factory=dict)
+    areas: dict[str, list[float]] = field(default_factory=dict)
+    boxes: dict[str, list[Box | None]] = field(default_factory=dict)
+    people: dict[str, list[float]] = field(default_factory=dict)
+    cuts: list[int] = field(default_factory=list)
+    strip: list[tuple[float, np.ndarray]] = field(default_factory=list, repr=False)  # seconds, RGB, for the chart
+
+    def durations(self) -> np.ndarray:
+        """How long each frame is shown, in seconds; the last as long as the median one."""
+        waits = np.diff(self.seconds)
+        return np.append(waits, np.median(waits) if len(waits) else 0.0)
+
+    def measures(self, people: bool = False) -> list[Measures]:
+        """Of every region, in the order given; with ``people``, of their fixations instead of the maps."""
+        table = self.people if people else self.shares
+        means = {name: float(np.mean(self._filled(table[name], people))) for name in table}
+        order = sorted(means, key=lambda name: -means[name])
+        return [self._measured(name, table[name], order.index(name) + 1, people) for name in table]
+
+    def _filled(self, shares: list[float], people: bool) -> np.ndarray:
+        values = np.array(shares)
+        return values[~np.isnan(values)] if people and (~np.isnan(values)).any() else np.nan_to_num(values)
+
+    def _measured(self, name: str, shares: list[float], rank: int, people: bool) -> Measures:
+        values, waits, seconds = np.nan_to_num(np.array(shares)), self.durations(), np.array(self.seconds)
+        attended = values >= self.threshold
+        visible = ~np.isnan(self.areas[name])
+        gap = longest = 0.0
+        for wait, is_attended in zip(waits, attended, strict=True):
+            gap = 0.0 if is_attended else gap + float(wait)
+            longest = max(longest, gap)
+        area = float(np.nanmean(self.areas[name])) if visible.any() else 0.0
+        inside = float(np.mean(values[visible])) if visible.any() else 0.0
+        peak = int(values.argmax())
+        return Measures(
+            name,
+            float(np.mean(self._filled(shares, people))),
+            float(values[peak]),
+            float(seconds[peak]),
+            float(seconds[attended][0]) if attended.any() else None,
+            float(waits[attended].sum()),
+            longest,
+            float(waits[visible].sum()),
+            area,
+            inside / area if area > 0 else None,
+            rank,
+        )
+
+    def agreement(self) -> dict[str, tuple[float, float]]:
+        """Beside people, per region: mean absolute difference of the shares, and their correlation over frames."""
+        found = {}
+        for name, people in self.people.items():
+            ours, theirs = np.nan_to_num(np.array(self.shares[name])), np.array(people)
+            known = ~np.isnan(theirs)
+            ours, theirs = ours[known], theirs[known]
+            varies = len(ours) > 2 and ours.std() > 0 and theirs.std() > 0
+            correlation = float(np.corrcoef(ours, theirs)[0, 1]) if varies else float("nan")
+            found[name] = (float(np.abs(ours - theirs).mean()) if len(ours) else float("nan"), correlation)
+        return found
+
+
+def measure_regions(
+    model: Any,
+    source: Source,
+    regions: Sequence[MovingRegion],
+    *,
+    threshold: float = THRESHOLD,
+    fixations: Path | None = None,
+    on_frame: Callable[[int], None] | None = None,
+    **predicting: Any,
+) -> Attended:
+    """The share of attention in every region on every frame; ``fixations``: a CSV of the gaze layout, to stand beside.
+
+    ``predicting``: settings of :func:`diffsal.predict`. Raises :class:`InputError` for a camera, a threshold that is no
+    share, a mask of another size, or what cannot be read.
+    """
+    if source.camera is not None:
+        raise InputError(f"{source.name}: a camera has no end; record it first")
+    if not 0 < threshold < 1:
+        raise InputError(f"threshold is {threshold}, expected a share of attention between 0 and 1")
+    clip = _fixations(fixations) if fixations else None
+    names = [region.name for region in regions]
+    result = Attended(source.name, source.width, source.height, threshold)
+    for table in (result.shares, result.areas, result.boxes, *([result.people] if clip else [])):
+        table.update({name: [] for name in names})  # type: ignore[attr-defined]
+    cuts, every = CutDetector(), max(1, (source.num_frames or STRIP_FRAMES) // STRIP_FRAMES)
+    for prediction in diffsal.predict(model, source, **predicting):
+        cuts.add(prediction.image)
+        _measure_frame(result, prediction, regions, clip)
+        if len(result.index) % every == every // 2 and len(result.strip) < STRIP_FRAMES:
+            height = max(1, round(STRIP_WIDTH * source.height / source.width))
+            small = cv2.resize(prediction.image, (STRIP_WIDTH, height), interpolation=cv2.INTER_AREA)
+            result.strip.append((prediction.seconds, small))
+        result.index.append(prediction.index)
+        result.seconds.append(prediction.seconds)
+        if on_frame:
+            on_frame(len(result.index))
+    result.cuts = cuts.close()
+    return result
+
+
+def _measure_frame(result: Attended, frame: Any, regions: Sequence[MovingRegion], clip: Any) -> None:
+    total = max(float(frame.saliency.sum(dtype=np.float64)), 1e-12)
+    height, width = frame.saliency.shape
+    points = None
+    if clip is not None:
+        rows = clip.on_frame(frame.seconds)
+        inside = ((rows[:, 3:5] >= 0) & (rows[:, 3:5] <= 1)).all(1)
+        points = np.minimum(rows[inside, 3:5] * [width, height], [width - 1, height - 1]).astype(int)
+    for region in regions:
+        mask = region.mask(frame)
+        result.boxes[region.name].append(region.box(frame))
+        there = mask is not None
+        result.shares[region.name].append(
+            float(frame.saliency[mask].sum(dtype=np.float64)) / total if there else np.nan
+        )
+        result.areas[region.name].append(float(mask.mean()) if mask is not None else np.nan)
+        if points is not None:
+            enough = len(points) >= LEAST_FIXATIONS
+            share = float(mask[points[:, 1], points[:, 0]].mean()) if enough and mask is not None else 0.0
+            result.people[region.name].append(share if enough else np.nan)
+
+
+def _fixations(path: Path) -> Any:
+    from diffsal.data.databases.gaze import read_clip
+
+    return read_clip(path, path)
+
+
+def write_regions(result: Attended, place: Path) -> None:
+    """By its ending: ``.json``, ``.coco.json``, ``.csv``, or a chart: ``.png``, ``.pdf``, ``.svg``, ``.html``."""
+    if place.name.lower().endswith(".coco.json"):
+        boxes = [
+            (index, name, (box[0], box[1], box[2] - box[0], box[3] - box[1]), result.shares[name][k])
+            for name, found in result.boxes.items()
+            for k, (index, box) in enumerate(zip(result.index, found, strict=True))
+            if box is not None
+        ]
+        write_coco(place, result.source, (result.width, result.height), result.index, boxes)
+    elif place.suffix.lower() == ".json":
+        write_whole(place, (json.dumps(as_document(result), ensure_ascii=False, indent=1) + "\n").encode())
+    elif place.suffix.lower() == ".csv":
+        columns = [*result.shares, *(f"{name}, people" for name in result.people)]
+        rows = (
+            [
+                index,
+                f"{result.seconds[k]:.6f}",
+                *(_cell(table[k]) for table in result.shares.values()),
+                *(_cell(table[k]) for table in result.people.values()),
+            ]
+            for k, index in enumerate(result.index)
+        )
+        write_csv(place, ("index", "seconds", *columns), rows)
+    else:
+        from diffsal.decisions.region_chart import write_chart
+
+        write_chart(result, place)
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.5f}"
+
+
+def as_document(result: Attended) -> dict[str, Any]:
+    """Schema ``diffsal.regions`` version 1, as docs/decisions.md describes it."""
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "source": Path(result.source).name,
+        "width": result.width,
+        "height": result.height,
+        "threshold": result.threshold,
+        "cuts": [result.index[c] for c in result.cuts],
+        "regions": [asdict(m) for m in result.measures()],
+    }
+    if result.people:
+        document["people"] = [asdict(m) for m in result.measures(people=True)]
+        document["agreement"] = {
+            name: {"mean_absolute_difference": _number(d), "correlation": _number(r)}
+            for name, (d, r) in result.agreement().items()
+        }
+    document["frames"] = [
+        {
+            "index": index,
+            "seconds": round(result.seconds[k], 6),
+            "shares": {name: _number(table[k]) for name, table in result.shares.items()},
+        }
+        for k, index in enumerate(result.index)
+    ]
+    return document
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 5)
