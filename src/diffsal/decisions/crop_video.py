@@ -138,9 +138,7 @@ def read_path(place: Path) -> CropPath:
     try:
         data: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
         if data.get("schema") != SCHEMA or data.get("version") != VERSION:
-            raise InputError(
-                f"{place}: not schema {SCHEMA}, version {VERSION}; write it with `diffsal reframe`"
-            )
+            raise InputError(f"{place}: not schema {SCHEMA}, version {VERSION}; write it with `diffsal reframe`")
         frames = data["frames"]
         per_frame = ("index", "seconds", "left", "top", "attention")
         columns: dict[str, Any] = {key: [f[key] for f in frames] for key in per_frame}

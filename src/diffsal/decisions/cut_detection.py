@@ -24,9 +24,7 @@ class CutDetector:
     """
 
     def __init__(self) -> None:
-        self.cuts: list[
-            int
-        ] = []  # position of the first frame of each shot but the first
+        self.cuts: list[int] = []  # position of the first frame of each shot but the first
         self._count = 0
         self._window: deque[np.ndarray] = deque(maxlen=2 * NEIGHBOURS + 2)  # the frame in question has index 3 of 6
 

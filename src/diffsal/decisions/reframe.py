@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-import diffsal
 from diffsal.decisions.crop_path import Face, PathSettings, shot_path, steps_of
 from diffsal.decisions.cut_detection import CutDetector
 from diffsal.errors import InputError
 from diffsal.media.source import Frame, Source, open_source
+from diffsal.prediction.pipeline import predict
 
 BINS = 192  # along the side on which the crop moves
 LEAST_PIXELS = 16  # of a crop's side
@@ -144,7 +144,7 @@ def watch(
 ) -> Watched:
     """One pass over the video: its attention along one side, its cuts and its faces."""
     watched = Watched(horizontal, faces)
-    for prediction in diffsal.predict(model, source, **predicting):
+    for prediction in predict(model, source, **predicting):
         watched.add(prediction)
         if on_frame:
             on_frame(len(watched.seconds))

@@ -11,13 +11,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-import diffsal
 from diffsal.decisions.cut_detection import CutDetector
 from diffsal.decisions.exports import write_coco, write_csv
 from diffsal.decisions.region_sources import Box, MovingRegion
 from diffsal.errors import InputError
 from diffsal.files import write_whole
 from diffsal.media.source import Source
+from diffsal.prediction.pipeline import predict
 
 SCHEMA, VERSION = "diffsal.regions", 1
 THRESHOLD = 0.05  # share of attention from which a region counts as attended
@@ -146,7 +146,7 @@ def measure_regions(
     for table in (result.shares, result.areas, result.boxes, *([result.people] if clip else [])):
         table.update({name: [] for name in names})  # type: ignore[attr-defined]
     cuts, every = CutDetector(), max(1, (source.num_frames or STRIP_FRAMES) // STRIP_FRAMES)
-    for prediction in diffsal.predict(model, source, **predicting):
+    for prediction in predict(model, source, **predicting):
         cuts.add(prediction.image)
         _measure_frame(result, prediction, regions, clip)
         if len(result.index) % every == every // 2 and len(result.strip) < STRIP_FRAMES:
