@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ LEAST_CONFIDENCE = 0.6
 MOST_OVERLAP = 0.3  # of two faces, as intersection over union
 
 
-def graph_session(name: str):
+def graph_session(name: str) -> Any:
     """An ONNX Runtime session of a graph that the package carries, on one core."""
     import onnxruntime
 
@@ -32,7 +33,7 @@ class FaceDetector:
 
     def __init__(self, longest_side: int = LONGEST_SIDE, least_confidence: float = LEAST_CONFIDENCE) -> None:
         self.longest_side, self.least_confidence = longest_side, least_confidence
-        self.session = None
+        self.session: Any = None
 
     def detect(self, image: UInt8[ndarray, "h w 3"]) -> Float[ndarray, "faces 5"]:
         """The faces of an RGB picture: left, top, width, height in its pixels, and confidence; surest first."""

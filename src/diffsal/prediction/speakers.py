@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -132,12 +132,14 @@ class Speakers:
             self._crop(image)
             if (self.moment + 1) % DETECT_EVERY == 0:
                 self._score()
-        faces = tuple(
-            SpeakingFace(track.number, *map(float, track.box), None if score is None else float(score))
-            for track in self.tracks.live
-            for score in (self.seen[track.number].score if track.number in self.seen else None,)
-        )
+        faces = tuple(self._speaking_face(track) for track in self.tracks.live)
         self.known.append((self.moment, image.shape[:2], faces))
+
+    def _speaking_face(self, track: FaceTrack) -> SpeakingFace:
+        left, top, width, height, confidence = map(float, track.box)
+        score = self.seen[track.number].score if track.number in self.seen else None
+        speaking = None if score is None else float(score)
+        return SpeakingFace(track.number, left, top, width, height, confidence, speaking)
 
     def _crop(self, image: ndarray) -> None:
         live = {track.number for track in self.tracks.live}
@@ -173,8 +175,9 @@ class _SoundFeatures:
     """What LR-ASD hears at each moment, encoded in blocks when it is asked for; the last few blocks are kept."""
 
     def __init__(self, sound: Sound) -> None:
-        self.sound, self.blocks = sound, {}
-        self.session = None
+        self.sound = sound
+        self.blocks: dict[int, ndarray] = {}
+        self.session: Any = None
 
     def is_silent(self, seconds: float) -> bool:
         """Whether nothing is heard around a time."""
@@ -207,7 +210,8 @@ class _Scorer:
     """LR-ASD's face encoder and its decision; loaded with the first face."""
 
     def __init__(self) -> None:
-        self.faces = self.decision = None
+        self.faces: Any = None
+        self.decision: Any = None
 
     def new_states(self) -> list[ndarray]:
         """A face's beginning: nothing was seen before."""
