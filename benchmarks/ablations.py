@@ -79,7 +79,7 @@ VARIANTS = (
     Variant("squared error alone", SQUARED_ERROR),
     Variant("Algorithm 1, x0", PAPER, GRID, spread=True),
     Variant("Algorithm 1, noise", (*PAPER, "predicts=noise"), GRID),
-    Variant("cross-entropy", ("mse_weight=0", "ce_weight=0.001", *SQUARED_ERROR)),
+    Variant("cross-entropy", (*SQUARED_ERROR, "mse_weight=0", "ce_weight=0.001")),
     Variant("linear schedule", ("noise_schedule=linear",)),
     Variant("without picture", ("blind_share=1",)),
     Variant("eight + noise: nine fused", eight_slots=True),

@@ -48,6 +48,9 @@ SECONDS = 60  # after which a mutant counts as killed
 EQUIVALENT: dict[str, str] = {  # a part of the line → why no test can tell
     "EPSILON = ": "any number that small keeps a division finite",
     "NUM_TIMESTEPS / num_timesteps": "1 for the only T in use",
+    "last_timestep_share: float": "a share below 0 is none, too",
+    "rng.random() < self.last": "the generator does not give the share itself",
+    "noise[None], timestep[None])[0]": "of one, the first is the last",
     "frozen=True": "no code assigns to the fields",
     "eq=False": "objects are compared by identity, arrays have no truth value",
     "__doc__": "words",
