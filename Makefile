@@ -1,16 +1,21 @@
-# Two commands for a new user: `make demo` and `make test`. Both make the environment first.
+# Two commands for a new user: `make demo` and `make test`. Both make the environment first; the demo needs no torch.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo gallery test test-fast coverage typecheck docs web fuzz clean
 
+$(VENV)/.small: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -e '.[test]'
-	touch $@
+	touch $(VENV)/.small $@
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.small
 	$(BIN)/python examples/demo.py
 
 gallery: $(VENV)/.installed

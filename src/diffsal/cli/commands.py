@@ -65,6 +65,11 @@ def _run(arguments: list[str]) -> NoReturn:
         sys.exit(app(args=arguments))
     except InputError as error:
         sys.exit(complain(str(error)))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing in ("", "diffsal"):
+            raise
+        sys.exit(complain(f'this command needs {missing}, which is not installed: pip install "diffsal[torch]"'))
     except OSError as error:  # a folder that cannot be read, a full disk: the system's own words
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(complain(f"{where}{error.strerror or error}"))

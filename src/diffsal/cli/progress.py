@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,14 +15,17 @@ from diffsal.bars import bar, interruptible
 from diffsal.errors import InputError, printable
 from diffsal.files import final_name
 from diffsal.media.source import expand, open_source
-from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.render import Outputs, Rendered, outputs_for, render
+
+if TYPE_CHECKING:
+    from diffsal.networks.diffsal import DiffSal
+    from diffsal.runtime.engine import Engine
 
 TRACEBACKS = "DIFFSAL_TRACEBACKS"  # in the environment: an error that nobody foresaw ends the run and shows where
 
 
 def run_all(
-    model: DiffSal, inputs: list[str], wanted: Outputs, only_maps: bool, force: bool, settings: dict
+    model: DiffSal | Engine, inputs: list[str], wanted: Outputs, only_maps: bool, force: bool, settings: dict
 ) -> int:
     """Render every input, each on its own; the exit code: 0, or 1 where one failed or could be done only in part."""
     console = Console(stderr=True)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from diffsal.errors import InputError
 from diffsal.media.pictures import WRITTEN_SUFFIXES, write_picture
 from diffsal.media.source import Source, open_source
 from diffsal.media.threads import prefetch
-from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.arrays import ArrayWriter
 from diffsal.outputs.attention import Region
 from diffsal.outputs.attention_json import AttentionWriter
@@ -23,6 +23,10 @@ from diffsal.outputs.maps import MapWriter
 from diffsal.outputs.moments import MomentsWriter
 from diffsal.outputs.overlay import OVERLAY_SUFFIXES, Overlayer, PictureWriter, VideoWriter
 from diffsal.prediction.pipeline import predict, queue_size, usual_every
+
+if TYPE_CHECKING:
+    from diffsal.networks.diffsal import DiffSal
+    from diffsal.runtime.engine import Engine
 
 BYTES_PER_PIXEL = 3 + 4 + 4  # of a prediction: its picture, its map and their spread
 SPREAD_COLORMAP = "viridis"
@@ -94,7 +98,7 @@ def default_outputs(source: Source, given: str) -> Outputs:
 
 
 def render(
-    model: DiffSal,
+    model: DiffSal | Engine,
     source: str | Source,
     outputs: Outputs,
     *,
