@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what editors and type checkers see of the names below
-    from diffsal.config import ModelConfig, Preprocessing, SamplingConfig, TrainConfig
+    from diffsal.config import ModelConfig, Preprocessing, SamplingConfig
     from diffsal.errors import InputError
     from diffsal.figures.explain import explain
     from diffsal.networks.diffsal import DiffSal
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what editors and type checkers see of the names below
     from diffsal.runtime.loading import load
     from diffsal.scoring import metrics
     from diffsal.scoring.evaluate import evaluate, score
+    from diffsal.training.config import TrainConfig
     from diffsal.weights import convert
 
 # Public name → the module it lives in; imported when first asked for, so that `diffsal --help` is quick.
