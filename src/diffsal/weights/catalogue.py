@@ -31,7 +31,7 @@ CATALOGUE = (
         licence="Apache-2.0",
         source="trained by `diffsal train compact`, from ImageNet (torchvision) and AudioSet (YAMNet) encoders",
         scores=(
-            ("CC, FIND 021", 0.848), ("SIM, FIND 021", 0.629), ("NSS, FIND 021", 5.828),
+            ("CC, FIND 021", 0.839), ("SIM, FIND 021", 0.624), ("NSS, FIND 021", 5.903),
             ("CC, 5 held-out HEVC clips", 0.617), ("SIM, 5 held-out HEVC clips", 0.528),
             ("NSS, 5 held-out HEVC clips", 3.594), ("CC, MIT1003 (200 pictures)", 0.659),
         ),
