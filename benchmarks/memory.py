@@ -89,18 +89,24 @@ def in_a_process(path: Path, weights: str | None) -> tuple[int, float]:
 def render_and_measure(path: Path, weights: str | None) -> tuple[int, float]:
     import resource
 
-    import torch
-
-    from diffsal.networks.diffsal import DiffSal
     from diffsal.outputs.render import Outputs, render
-    from diffsal.training.recipes import compact
-    from diffsal.weights.files import load
+    from diffsal.runtime.loading import load_engine
 
-    torch.manual_seed(0)
-    model = load(weights) if weights else DiffSal(replace(compact()[0], height=64, width=96))
+    model = load_engine(weights) if weights else stand_in()
     result = render(model, str(path), Outputs(overlay=path.with_suffix(".saliency.mp4")))
     scale = 1024 if platform.system() == "Linux" else 1024**2
     return result.frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+
+def stand_in():
+    """A network of the compact kind but of 64x96 pixels, untrained."""
+    import torch
+
+    from diffsal.networks.diffsal import DiffSal
+    from diffsal.training.recipes import compact
+
+    torch.manual_seed(0)
+    return DiffSal(replace(compact()[0], height=64, width=96))
 
 
 if __name__ == "__main__":

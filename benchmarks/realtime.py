@@ -1,10 +1,10 @@
 """End-to-end frames per second of ``diffsal predict``, and where each millisecond goes.
 
-    python benchmarks/realtime.py [CLIP] [--weights compact] [--steps 1] [--repeats 3]
+    python benchmarks/realtime.py [CLIP] [--weights compact] [--engine auto] [--steps 1] [--repeats 3]
 
 The default clip is ``examples/bigbuckbunny.mp4``: 640x360, 125 frames, sound. The first table is each part on its own,
 in processor time on one thread; then everything overlaps as in the command. Run it on an idle machine: of a busy one,
-processor time alone is worth reading.
+processor time alone is worth reading. ``benchmarks/command.py`` compares the command with an earlier revision's.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from diffsal.runtime.fused import for_inference
 
-from diffsal.media.mel import MelTrack
+from diffsal.config import SamplingConfig
 from diffsal.media.source import open_source
 from diffsal.outputs.overlay import Overlayer, VideoWriter
 from diffsal.outputs.render import Outputs, render
-from diffsal.prediction.pipeline import frame_noise, usual_every
-from diffsal.weights.files import load
+from diffsal.prediction.finish import brightness
+from diffsal.prediction.hearing import Hearing
+from diffsal.prediction.noise import frame_noise
+from diffsal.prediction.pipeline import Stream, Window, enlarge, sound_for, usual_every
+from diffsal.prediction.plan import Plan
+from diffsal.runtime.loading import load_engine
 
-TARGET_FPS = 25
+TARGET_FPS = 60
 BATCH = 2
 
 
@@ -39,79 +41,76 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip", nargs="?", type=Path, default=Path(__file__).parents[1] / "examples/bigbuckbunny.mp4")
     parser.add_argument("--weights", default="compact")
+    parser.add_argument("--engine", default="auto", choices=("auto", "onnx", "torch"))
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     began = time.perf_counter()
-    model = load(options.weights)
-    print(f"imports and weights: {time.perf_counter() - began:.2f} s after this script's own imports")
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        plain = measure_parts(model, options.clip, options.steps)
-        parts = measure_parts(for_inference(model), options.clip, options.steps)
-    torch.set_num_threads(num_threads)
-    print(f"{'':<30}{'plain':>9}{'ours':>9}")
+    engine = load_engine(options.weights, options.engine)
+    print(f"weights: {time.perf_counter() - began:.2f} s after this script's own imports")
+    parts = measure_parts(engine, options.clip, options.steps)
     total = sum(parts.values())
     for name, milliseconds in parts.items():
-        print(f"  {name:<28}{plain[name]:9.2f}{milliseconds:9.2f} ms/frame {100 * milliseconds / total:5.1f} %")
-    print(f"  {'sum of the parts':<28}{sum(plain.values()):9.2f}{total:9.2f} ms/frame, "
-          f"ratio {sum(plain.values()) / total:.2f}")
-    every = usual_every(model, open_source(options.clip))
-    network = sum(ms for name, ms in parts.items() if name.startswith(("encode", "mix", "mel", "noise", "denoise")))
-    print(f"  of every {every} frames one through the network: {total - network + network / every:.2f} ms/frame")
-    runs = [end_to_end(model, options.clip, options.steps) for _ in range(options.repeats)]
+        print(f"  {name:<28}{milliseconds:9.2f} ms/frame {100 * milliseconds / total:5.1f} %")
+    every = usual_every(engine, open_source(options.clip))
+    per_map = sum(ms for name, ms in parts.items() if name.endswith("*"))
+    print(f"  {'sum, every frame predicted':<28}{total:9.2f} ms/frame")
+    print(f"  {f'sum, * for one frame of {every}':<28}{total - per_map + per_map / every:9.2f} ms/frame")
+    runs = [end_to_end(engine, options.clip, options.steps) for _ in range(options.repeats)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     best, processor = min(r[0] for r in runs), min(r[1] for r in runs)
-    print(f"end to end, best of {options.repeats}: {1e3 * best:.2f} ms/frame = {1 / best:.1f} frames per second; "
-          f"{1 / best / TARGET_FPS:.2f} times the target of {TARGET_FPS}; "
-          f"{1e3 * processor:.2f} ms/frame of processor time; peak {peak:.0f} MB")
-    print(f"{options.clip.name}, {options.weights}, {options.steps} step(s); {machine()}; {date.today()}")
+    print(f"end to end, best of {options.repeats}: {1e3 * best:.2f} ms/frame = {1 / best:.1f} frames per second, "
+          f"target {TARGET_FPS}; {1e3 * processor:.2f} ms/frame of processor time; peak {peak:.0f} MB")
+    print(f"{options.clip.name}, {options.weights}, {options.steps} step(s), {type(engine).__name__}; {machine()}; "
+          f"{date.today()}")
 
 
-def measure_parts(model, clip: Path, steps: int) -> dict[str, float]:
-    """Milliseconds per frame of each part, alone."""
-    config, parts = model.config, {}
-    source = open_source(clip)
-    frames = []
+def measure_parts(engine, clip: Path, steps: int) -> dict[str, float]:
+    """Milliseconds per frame of each part, alone; an asterisk marks what only predicted frames need."""
+    config, parts, source = engine.config, {}, open_source(clip)
+    frames: list = []
     parts["decode"] = timed(lambda: frames.extend(source.frames()), 1)
-    images = [f.image for f in frames]
     count = len(frames)
     parts["decode"] /= count
-    sounds = []
-    parts["decode sound"] = timed(lambda: sounds.append(source.sound()), 1) / count
-    small = []
-    size = (config.width, config.height)
+    sounds: list = []
+    parts["decode sound"] = timed(lambda: sounds.append(sound_for(engine, source)), 1) / count
+    size, small, change = (config.width, config.height), [], []
+    preprocessing = config.preprocessing
     parts["resize"] = timed(
-        lambda: small.extend(cv2.resize(i, size, interpolation=cv2.INTER_AREA) for i in images), 1) / count
-    pixels = torch.from_numpy(np.stack(small[:BATCH])).permute(0, 3, 1, 2).float().div(255)
-    parts["normalise"] = timed(
-        lambda: torch.from_numpy(np.stack(small[:BATCH])).permute(0, 3, 1, 2).float().div(255), 5) / BATCH
-    if model.encodes_frames:
-        parts["encode frames"] = timed(lambda: model.encode_frames(pixels), 5) / BATCH
-        held = [torch.cat([x] * 16) for x in model.encode_frames(pixels)]
-        windows = [x[: BATCH + 15].unfold(0, 16, 1).movedim(-1, 2) for x in held]
-        parts["mix windows"] = timed(lambda: model.encode_window(windows, None), 5) / BATCH
-        features = model.encode_window(windows, None)
-    else:
-        video = torch.stack([pixels.repeat(2, 1, 1, 1).transpose(0, 1)] * BATCH)
-        parts["encode windows"] = timed(lambda: model.encode(video, None), 2) / BATCH
-        features = model.encode(video, None)
-    mels = MelTrack(config, sounds[0])
-    if sounds[0] is not None and model.audio_encoder is not None:
-        parts["mel"] = timed(lambda: [mels.window(f.seconds, source.frame_rate, f.index) for f in frames], 1) / count
-        mel = torch.from_numpy(np.stack([mels.window(f.seconds, source.frame_rate, f.index) for f in frames[:BATCH]]))
-        parts["encode sound"] = timed(lambda: model.audio_encoder(mel), 5) / BATCH
-        features = model.encode_window(windows, mel) if model.encodes_frames else model.encode(video, mel)
-    parts["noise"] = timed(lambda: [frame_noise(config.height, config.width, 0, i) for i in range(BATCH)], 5) / BATCH
-    noise = torch.stack([frame_noise(config.height, config.width, 0, i) for i in range(BATCH)])
-    parts[f"denoise, {steps} step(s)"] = timed(lambda: model.sample(features, noise, steps), 5) / BATCH
-    small_map = model.sample(features, noise, steps)[0, 0].numpy()
-    shape = images[0].shape[1::-1]
-    parts["enlarge the map"] = timed(lambda: [cv2.resize(small_map, shape) for _ in images], 1) / count
-    saliency = cv2.resize(small_map, shape)
+        lambda: small.extend(cv2.resize(f.image, size, interpolation=cv2.INTER_AREA) for f in frames), 1) / count
+    parts["brightness"] = timed(
+        lambda: change.extend(brightness(x, preprocessing.mean, preprocessing.std) for x in small), 1) / count
+    hearing = Hearing(config, engine.finish, sounds[0], source.frame_rate, count)
+    parts["change against loudness"] = timed(
+        lambda: [hearing.add(f, b) for f, b in zip(frames, change, strict=True)], 1) / count
+    images = np.stack(small[:BATCH])
+    parts["encode frames *"] = timed(lambda: engine.encode_frames(images), 8) / BATCH
+    numbers = range(40, 40 + BATCH) if count > 60 else range(BATCH)
+    heard = []
+    parts["sound of windows *"] = timed(lambda: heard.extend(hearing.of(frames[i], i + 7) for i in numbers), 1) / BATCH
+    stream = Stream(engine, source, Plan(config.num_frames), [None], BATCH)
+    slots = list(engine.encode_frames(np.stack(small[: config.num_frames : engine.frame_step])))
+    window_change = np.stack((change * config.num_frames)[: config.num_frames])
+    windows = [Window(frames[i], slots, window_change, (h,)) for i, h in zip(numbers, heard, strict=True)]
+    if heard[0].mel is not None:
+        mels = np.stack([h.mel for h in heard])
+        parts["encode sound *"] = timed(lambda: engine.encode_sound(mels), 8) / BATCH
+    both = np.stack([window_change] * BATCH) if engine.encodes_frames else None
+    parts["mix windows *"] = timed(
+        lambda: engine.encode_windows([slots] * BATCH, both, None), 8) / BATCH
+    parts["noise *"] = timed(lambda: [frame_noise(config.height, config.width, 0, i) for i in range(BATCH)], 5) / BATCH
+    sampling, raw = SamplingConfig(steps), []
+    everything = timed(lambda: raw.append(stream.draw(windows, sampling)), 8) / BATCH
+    done = ("encode sound *", "mix windows *", "noise *")
+    parts[f"denoise, {steps} step(s) *"] = everything - sum(parts.get(name, 0) for name in done)
+    finished = []
+    parts["finish *"] = timed(
+        lambda: finished.extend(stream.finished(w, raw[0][0], w.heard[0]) for w in windows * 5), 1) / (5 * BATCH)
+    shape = frames[0].image.shape[:2]
+    parts["enlarge the map"] = timed(lambda: [enlarge(finished[0][0], shape) for _ in frames], 1) / count
+    saliency = enlarge(finished[0][0], shape)
     overlayer, drawn = Overlayer(), []
-    parts["colour"] = timed(lambda: drawn.extend(overlayer.draw(i, saliency) for i in images), 1) / count
+    parts["colour"] = timed(lambda: drawn.extend(overlayer.draw(f.image, saliency) for f in frames), 1) / count
     parts["write video and sound"] = timed(lambda: write_all(source, frames, drawn), 1) / count
     return parts
 
@@ -124,11 +123,11 @@ def write_all(source, frames, drawn) -> None:
         writer.close()
 
 
-def end_to_end(model, clip: Path, steps: int) -> tuple[float, float]:
+def end_to_end(engine, clip: Path, steps: int) -> tuple[float, float]:
     """Seconds per frame of everything together, overlay with sound included; by the wall clock and the processor's."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter(), time.process_time()
-        result = render(model, str(clip), Outputs(overlay=Path(folder) / "a.mp4"), steps=steps)
+        result = render(engine, str(clip), Outputs(overlay=Path(folder) / "a.mp4"), steps=steps)
         return (time.perf_counter() - began[0]) / result.frames, (time.process_time() - began[1]) / result.frames
 
 
@@ -143,12 +142,14 @@ def timed(action: Callable[[], object], repeats: int) -> float:
 
 
 def machine() -> str:
-    """The processor's name, as far as the system tells, and how torch uses it."""
+    """The processor's name, as far as the system tells."""
+    import onnxruntime
+
     info = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
              ] if info.exists() else []
     name = names[0] if names else platform.processor() or platform.machine()
-    return f"{os.cpu_count()} x {name}, torch {torch.__version__} with {torch.get_num_threads()} threads"
+    return f"{os.cpu_count()} x {name}, onnxruntime {onnxruntime.__version__}"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from diffsal.media.windows import window_indices
 from diffsal.networks.diffsal import DiffSal
 from diffsal.prediction.noise import frame_noise
 from diffsal.prediction.pipeline import predict, usual_every
+from diffsal.runtime.loading import load_engine
 from tests.movies import tone, write_movie
 from tests.standin import StandIn
 
@@ -245,3 +246,14 @@ def test_prefetch_hands_on_errors_and_closes():
         for item in prefetch(items()):
             taken.append(item)
     assert taken == [1] and closed == [True]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_spans_equal_the_whole_byte_for_byte(tmp_path, every):
+    engine = load_engine("compact", "onnx")
+    path = write_movie(tmp_path / "a.mp4", num_frames=30, sound=tone(1.2, 16_000), options={"g": "8"})
+    whole = {p.index: p.saliency for p in predict(engine, path, every=every)}
+    for span in ((0, 7), (7, 20), (20, 30)):
+        part = list(predict(engine, path, every=every, start_index=span[0], end_index=span[1]))
+        assert [p.index for p in part] == list(range(*span))
+        assert all(np.array_equal(p.saliency, whole[p.index]) for p in part)

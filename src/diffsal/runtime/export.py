@@ -47,11 +47,12 @@ class Pixels(nn.Module):
     def __init__(self, model: DiffSal) -> None:
         super().__init__()
         values = model.config.preprocessing
-        self.register_buffer("mean", torch.tensor(values.mean) * 255)
-        self.register_buffer("std", torch.tensor(values.std) * 255)
+        self.register_buffer("mean", torch.tensor(values.mean).view(3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(values.std).view(3, 1, 1) * 255)
 
     def forward(self, images: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
-        return ((images.float() - self.mean) / self.std).movedim(-1, -3)
+        # Along rows: along the three channels ONNX Runtime takes four times as long
+        return (images.movedim(-1, -3).float() - self.mean) / self.std
 
 
 class Frames(nn.Module):

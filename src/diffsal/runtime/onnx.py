@@ -21,7 +21,6 @@ from diffsal.media.threads import worker_threads
 from diffsal.runtime.engine import MOST_WORKERS, available_cores
 from diffsal.runtime.graphs import Graphs, read_graphs
 
-BATCH = {True: 2, False: 1}  # windows per call: of networks that encode single frames, and of others
 QUIET = 4  # only fatal messages: an error is raised as well
 
 
@@ -47,7 +46,7 @@ class OnnxEngine:
         cores = min(available_cores(), MOST_WORKERS)
         # Networks that see single frames keep a CPU busiest with a call per core, each on what its cache holds
         self.num_workers = cores if self.encodes_frames else 1
-        self.batch_size = BATCH[self.encodes_frames]
+        self.batch_size = 1  # two take twice as long, and their maps would depend in their last bit on who is beside
         self._threads = 1 if self.encodes_frames else available_cores()
         self._parts, self._sessions, self._lock = dict(graphs.parts), {}, threading.Lock()
         self._schedule = NoiseSchedule.named(self.config.noise_schedule)
