@@ -132,11 +132,11 @@ def predict_stuck(video: Path, stuck: Path, fails: bool) -> None:
     from tests.standin import StandIn
 
     class Stuck(StandIn):
-        def sample(self, *rest, **named):
+        def denoise(self, x_t, t, conditions):
             if len(self.calls) > 1:
                 stuck.touch()
                 time.sleep(300)
-            return super().sample(*rest, **named)
+            return super().denoise(x_t, t, conditions)
 
     def write(*_):
         while not stuck.exists():
