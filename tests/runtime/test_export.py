@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from diffsal.config import Finish
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
-from diffsal.runtime.export import BATCH, bundle, export, parts_of, prepared
+from diffsal.runtime.export import BATCH, bundle, check, export, export_file, graph_of, parts_of, prepared
 from diffsal.runtime.graphs import FORMAT_KEY, read_graphs
 from diffsal.training.recipes import compact
 from diffsal.weights.catalogue import find
@@ -52,37 +52,30 @@ def speaking(model: DiffSal) -> DiffSal:
 
 
 @pytest.fixture(scope="module")
-def small() -> DiffSal:
-    torch.manual_seed(0)
-    config = replace(compact()[0], height=64, width=128, widths=(16, 16, 8, 8), noise_widths=(8, 8, 8), time_width=32)
-    return speaking(DiffSal(config, FINISH))
+def bundled() -> Path:
+    return find("compact", graphs=True)
 
 
-@pytest.fixture(scope="module")
-def small_file(small, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("graphs") / "small.onnx"
-    export(small, path, {"diffsal.recipe": "compact"})
-    return path
-
-
-@pytest.mark.parametrize("b", [1, BATCH, 5])
-def test_graphs_of_single_frames_equal_torch_at_any_batch(small, small_file, b):
-    graphs = read_graphs(small_file)
+@pytest.mark.parametrize("b", [1, 3])
+def test_the_bundled_graphs_are_the_bundled_weights_at_any_batch(bundled, b):
+    model, graphs = load("compact"), read_graphs(bundled)
     assert set(graphs.parts) == {"frames", "window", "sound", "denoise"}
-    assert (graphs.config, graphs.finish, graphs.metadata["diffsal.recipe"]) == (small.config, FINISH, "compact")
-    assert_equal(small, graphs, b)
+    assert graphs.config == model.config and graphs.metadata["diffsal.recipe"] == "compact"
+    assert_equal(model, graphs, b)
+    for data in graphs.parts.values():
+        assert {node.domain for node in onnx.load_from_string(data).graph.node} == {""}
 
 
 @torch.no_grad()
-def test_graphs_one_after_the_other_give_the_networks_map(small, small_file):
-    graphs = read_graphs(small_file)
+def test_graphs_one_after_the_other_give_the_networks_map(bundled):
+    model, graphs = load("compact"), read_graphs(bundled)
     sessions = {name: onnxruntime.InferenceSession(data) for name, data in graphs.parts.items()}
-    images = np.random.default_rng(0).integers(0, 256, (16, 64, 128, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (16, 224, 384, 3), np.uint8)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (
-        small.config.preprocessing.mean, small.config.preprocessing.std))
+        model.config.preprocessing.mean, model.config.preprocessing.std))
     video = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std
     brightness = torch.nn.functional.avg_pool2d(video.mean(1, keepdim=True), 4)[:, 0]
-    mel, noise = torch.randn(1, 1, 1, 96, 64), torch.randn(1, 1, 64, 128)
+    mel, noise = torch.randn(1, 1, 1, 96, 64), torch.randn(1, 1, 224, 384)
     scales = sessions["frames"].run(None, {"images": images[::2]})
     window = {f"scale_{i}": x.transpose(1, 0, 2, 3)[None] for i, x in enumerate(scales)}
     conditions = sessions["window"].run(None, {"brightness": brightness[None].numpy(), **window})
@@ -91,41 +84,52 @@ def test_graphs_one_after_the_other_give_the_networks_map(small, small_file):
     audio = sessions["sound"].run(None, {"mel": mel.numpy()})[0]
     for heard in (True, False):
         ours = sessions["denoise"].run(None, {**given, "audio": audio, "heard": np.array([heard])})[0]
-        features = small.encode(video.transpose(0, 1)[None], mel if heard else None)
-        theirs = small.denoise(noise, torch.tensor([999]), features, enlarged=False)
+        features = model.encode(video.transpose(0, 1)[None], mel if heard else None)
+        theirs = model.denoise(noise, torch.tensor([999]), features, enlarged=False)
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize(("encoder", "audio", "changes"), [
-    ("s3d", None, {"predicts": "map", "modulation_stages": 1}),
-    ("resnet3d_50", "vggish", {
-        "modulation_stages": 2, "predicts": "noise", "fused_slots": 3, "attention_scale": "width",
-        "interaction_softmax": "row", "audio_memory": "released", "query_depth": 3}),
-])
-@pytest.mark.usefixtures("narrow_encoders")
-def test_graphs_of_whole_windows_equal_torch(encoder, audio, changes, tmp_path):
+@torch.no_grad()
+def test_a_window_of_single_frames_is_exported():
     torch.manual_seed(0)
-    model = speaking(DiffSal(tiny_config(video_encoder=encoder, audio_encoder=audio, **changes)))
-    export(model, tmp_path / "x.onnx")
+    model = prepared(speaking(DiffSal(replace(compact()[0], height=64, width=128))))
+    part, other = (next(p for p in parts_of(model, b) if p.name == "window") for b in (BATCH, 5))
+    check(graph_of(part), other, Path("x.onnx"))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("narrow_encoders")
+def test_graphs_of_whole_windows_equal_torch(tmp_path):
+    torch.manual_seed(0)
+    model = speaking(DiffSal(tiny_config(
+        video_encoder="resnet3d_50", audio_encoder="vggish", modulation_stages=1, fused_slots=3,
+        attention_scale="width", interaction_softmax="row", audio_memory="released", query_depth=3), FINISH))
+    export(model, tmp_path / "x.onnx", {"diffsal.source": "a test"})
     graphs = read_graphs(tmp_path / "x.onnx")
-    assert set(graphs.parts) == {"window", "denoise", *(["sound"] if audio else [])}
+    assert set(graphs.parts) == {"window", "denoise", "sound"}
+    assert (graphs.config, graphs.finish, graphs.metadata["diffsal.source"]) == (model.config, FINISH, "a test")
     assert_equal(model, graphs, 1)
 
 
-def test_the_bundled_graphs_are_the_bundled_weights():
-    model, graphs = load("compact"), read_graphs(find("compact", graphs=True))
-    assert (graphs.config, graphs.finish) == (model.config, model.finish)
-    assert_equal(model, graphs, 1)
-    for data in graphs.parts.values():
-        nodes = onnx.load_from_string(data).graph.node
-        assert {node.domain for node in nodes} == {""}
+def test_a_graph_that_differs_from_torch_is_not_written(tmp_path, monkeypatch):
+    class Other:
+        def run(self, names, given):
+            return [np.full((1,), 7.0, np.float32) for _ in names]
 
-
-def test_a_graph_that_differs_from_torch_is_not_written(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("diffsal.runtime.export.TOLERANCE", -1.0)
-    with pytest.raises(InputError, match="of the graph frames differs from torch's"):
-        export(small, tmp_path / "x.onnx")
+    monkeypatch.setattr("diffsal.runtime.export.onnxruntime.InferenceSession", lambda *_, **__: Other())
+    monkeypatch.setattr("diffsal.runtime.export.graph_of", lambda part: b"")
+    model = DiffSal(replace(compact()[0], height=64, width=128))
+    with pytest.raises(InputError, match="of the graph frames differs from torch's by"):
+        export(model, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("out", "message"), [("x.bin", "ends in .onnx"), ("there.onnx", "--force")])
+def test_what_export_does_not_write_is_one_line(tmp_path, out, message):
+    (tmp_path / "there.onnx").write_bytes(b"kept")
+    with pytest.raises(InputError, match=message):
+        export_file("compact", tmp_path / out)
+    assert (tmp_path / "there.onnx").read_bytes() == b"kept"
 
 
 # --- files that are refused ---------------------------------------------------------------------------------------
@@ -204,15 +208,15 @@ def of_others(_, metadata):
     (other_config, "holds the graphs denoise, frames, sound, window"), (bad_config, "configuration cannot be used"),
     (of_others, "not made by `diffsal export`"),
 ])
-def test_bad_graphs_are_one_line(small_file, tmp_path, change, message):
-    path = rewritten(tmp_path / "bad.onnx", small_file, change)
+def test_bad_graphs_are_one_line(bundled, tmp_path, change, message):
+    path = rewritten(tmp_path / "bad.onnx", bundled, change)
     with pytest.raises(InputError, match=message) as error:
         read_graphs(path)
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
-def test_cut_empty_missing_and_foreign_files_are_one_line(small_file, tmp_path):
-    data, path = small_file.read_bytes(), tmp_path / "bad.onnx"
+def test_cut_empty_missing_and_foreign_files_are_one_line(bundled, tmp_path):
+    data, path = bundled.read_bytes(), tmp_path / "bad.onnx"
     for size in (0, 1, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:size])
         with pytest.raises(InputError, match=r"bad\.onnx: (not a whole ONNX file|has 0 bytes|not made by)"):
@@ -225,8 +229,8 @@ def test_cut_empty_missing_and_foreign_files_are_one_line(small_file, tmp_path):
         read_graphs(tmp_path / "none.onnx")
 
 
-def test_damaged_bytes_never_end_in_another_error(small_file, tmp_path):
-    data, rng, path = bytearray(small_file.read_bytes()), np.random.default_rng(0), tmp_path / "bad.onnx"
+def test_damaged_bytes_never_end_in_another_error(bundled, tmp_path):
+    data, rng, path = bytearray(bundled.read_bytes()), np.random.default_rng(0), tmp_path / "bad.onnx"
     for _ in range(40):
         damaged = bytearray(data)
         for at in rng.integers(0, len(data), 200):

@@ -49,6 +49,7 @@ def test_the_bundled_graphs_give_torchs_maps_with_sound_and_without():
     assert np.abs(found[0] - found[1]).max() > 1e-4
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("narrow_encoders")
 def test_whole_windows_give_torchs_maps_with_sound_and_without(tmp_path):
     torch.manual_seed(0)
