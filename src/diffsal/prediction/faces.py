@@ -21,9 +21,12 @@ def graph_session(name: str) -> Any:
     """An ONNX Runtime session of a graph that the package carries, on one core."""
     import onnxruntime
 
+    from diffsal.runtime.onnx import share_arena
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    share_arena(options)
     path = Path(str(files("diffsal") / "weights" / "pretrained" / name))
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
