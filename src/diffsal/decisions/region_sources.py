@@ -123,6 +123,7 @@ class TrackedRegion:
         image = np.ascontiguousarray(frame.image[..., ::-1])
         if self._tracker is None:
             left, top, right, bottom = (round(v) for v in self.first)
+            cv2.setRNGSeed(0)  # MIL samples at random: the same video gives the same boxes
             self._tracker = cv2.TrackerMIL.create()
             self._tracker.init(image, (left, top, max(1, right - left), max(1, bottom - top)))
             found: Box | None = self.first
