@@ -19,8 +19,8 @@ def test_graphs_are_taken_on_the_cpu_and_torch_for_the_rest(weights):
     assert isinstance(load_engine(find("compact", graphs=True)), OnnxEngine)
     assert isinstance(load_engine("compact", "torch"), TorchEngine)
     assert isinstance(load_engine(weights), TorchEngine)
-    assert isinstance(load(weights), DiffSal) and isinstance(load("compact"), DiffSal)
-    assert isinstance(load(find("compact", graphs=True)), OnnxEngine)
+    assert isinstance(load(weights), DiffSal) and isinstance(load("compact", engine="torch"), DiffSal)
+    assert isinstance(load("compact"), OnnxEngine) and isinstance(load(find("compact", graphs=True)), OnnxEngine)
 
 
 def test_what_cannot_be_is_one_line(weights, tmp_path):

@@ -68,6 +68,8 @@ def explain(
     The other moment's sound is the clip's own, moved round by ``shift_seconds`` (default: half of its length).
     The other settings are :func:`diffsal.predict`'s. Raises :class:`InputError` for a frame that the clip lacks.
     """
+    if not isinstance(model, DiffSal):
+        raise InputError('explain looks into the torch network: load it by diffsal.load("compact", engine="torch")')
     source = source if isinstance(source, Source) else open_source(source)
     if frame is not None:
         seconds = frame_seconds(source, frame)

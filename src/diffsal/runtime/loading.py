@@ -17,14 +17,15 @@ EngineName = Literal["auto", "onnx", "torch"]
 TORCH_NEEDED = 'needs torch: pip install "diffsal[torch]"'
 
 
-def load(name: str | Path = "compact", device: str = "cpu") -> DiffSal | Engine:
+def load(name: str | Path = "compact", device: str = "cpu", engine: EngineName = "auto") -> DiffSal | Engine:
     """A network: a name of the catalogue, a ``.safetensors`` that diffsal wrote, or an ``.onnx`` that it exported.
 
-    The torch network in eval mode on ``device``; of an ``.onnx``, and of the catalogue's where torch is not installed,
-    the graphs as an engine. :func:`diffsal.predict` takes both. Raises :class:`InputError` for what cannot be loaded.
+    Of the catalogue's and of an ``.onnx`` the graphs as an engine, on the CPU, without torch; of the rest, on another
+    ``device`` and with ``engine`` "torch" the torch network in eval mode, which can also be trained, explained and
+    called step by step. :func:`diffsal.predict` takes both. Raises :class:`InputError` for what cannot be loaded.
     """
-    if is_graphs(name) or (not has_torch() and entry_of(name) is not None and device == "cpu"):
-        return load_engine(name, "onnx", device)
+    if engine == "onnx" or is_graphs(name) or (engine == "auto" and entry_of(name) is not None and device == "cpu"):
+        return load_engine(name, engine, device)
     if not has_torch():
         raise InputError(f"{name}: {TORCH_NEEDED}")
     from diffsal.weights.files import load as load_network
