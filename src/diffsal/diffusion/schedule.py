@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -68,7 +68,7 @@ class NoiseSchedule:
         signal, spread = self._weights(x_t, t)
         return ((x_t - spread * noise) / signal).clip(0, 1)
 
-    def _weights(self, like: Array, t: Array) -> tuple[Array, Array]:
+    def _weights(self, like: Any, t: Any) -> tuple[Any, Any]:
         """√ᾱ_t and √(1 − ᾱ_t), (b, 1, …), of the type of ``like``."""
         shape = (-1, *[1] * (like.ndim - 1))
         tables = np.sqrt(self.alphas_cumprod), np.sqrt(1 - self.alphas_cumprod)
@@ -76,16 +76,17 @@ class NoiseSchedule:
         return signal, spread
 
 
-def _like(values: np.ndarray, x: Array) -> Array:
+def _like(values: np.ndarray, x: Any) -> Any:
     """``values`` as an array of the kind, type and device of ``x``."""
     return values.astype(x.dtype) if isinstance(x, np.ndarray) else x.new_tensor(values)
 
 
 def timesteps(t: int, like: Float[Array, " b *shape"]) -> Int[Array, " b"]:
     """The same timestep for each sample of ``like``, as int64 of its kind."""
-    if isinstance(like, np.ndarray):
-        return np.full(len(like), t, np.int64)
-    return like.new_zeros(len(like)).long() + t  # not new_full: bfloat16 would round t
+    x: Any = like
+    if isinstance(x, np.ndarray):
+        return np.full(len(x), t, np.int64)  # type: ignore[return-value]
+    return x.new_zeros(len(x)).long() + t  # not new_full: bfloat16 would round t
 
 
 def timestep_grid(steps: int, spacing: Spacing = "linspace", num_timesteps: int = NUM_TIMESTEPS) -> list[int]:

@@ -79,6 +79,9 @@ class Downsample(nn.Conv2d):
 class ScalelessBatchNorm(nn.Module):
     """Batch normalisation of the channels with an offset and no scale, as TensorFlow's ``scale=False``."""
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int, eps: float, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum

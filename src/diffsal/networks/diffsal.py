@@ -104,9 +104,11 @@ class DiffSal(nn.Module):
     def condition(self, scales: list[Tensor], mel: Float[Tensor, "b 1 n m k"] | None) -> Features:
         """f_v and f_a from the video encoder's scales, fine to coarse, and the sound."""
         video = [adapt(x) for adapt, x in zip(self.adapters, reversed(scales), strict=False)]
-        if mel is not None and self.audio_encoder is None:
+        if mel is None:
+            return Features(video, self.silence(video[0].shape[0]))
+        if self.audio_encoder is None:
             raise ValueError("this network was built without sound (audio_encoder=None): pass mel=None")
-        return Features(video, self.audio_encoder(mel) if mel is not None else self.silence(video[0].shape[0]))
+        return Features(video, self.audio_encoder(mel))
 
     def silence(self, b: int) -> Float[Tensor, "b a 1 1 1"] | None:
         """f_a without sound: zeros where sound is added to K's input, nothing where it would replace it."""

@@ -171,7 +171,7 @@ class ModulationStage(nn.Module):
         aligned = self.aligned(audio)
         if aligned.shape[2:].numel() > 1:  # one value for the whole window needs no enlarging
             aligned = F.interpolate(aligned, size=(slots, height, width), mode="nearest")
-        interaction = sum((aligned * x).unbind(2)) / slots
+        interaction: Tensor = sum((aligned * x).unbind(2)) / slots  # type: ignore[assignment]
         if self.softmax_dims == "row":
             gate = interaction.softmax(dim=-1)
         else:

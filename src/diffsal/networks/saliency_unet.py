@@ -45,9 +45,11 @@ class NoiseBranch(nn.Module):
         stages = config.widths[2::-1]  # fine to coarse, as the branch runs
         widths = [config.noise_width, *(config.noise_widths[::-1] if config.noise_widths else stages)]
         if config.noise_widths:  # a narrow branch reads patches: the full size would cost most of its time
-            self.conv_in, self.down = nn.Conv2d(1, config.noise_width, 4, stride=4), nn.Identity()
+            self.conv_in = nn.Conv2d(1, config.noise_width, 4, stride=4)
+            self.down: nn.Module = nn.Identity()
         else:
-            self.conv_in, self.down = nn.Conv2d(1, config.noise_width, 3, padding=1), Downsample(config.noise_width, 4)
+            self.conv_in = nn.Conv2d(1, config.noise_width, 3, padding=1)
+            self.down = Downsample(config.noise_width, 4)
         self.blocks = nn.ModuleList(
             TimeResidual(before, after, config.time_width, config.dropout)
             for before, after in pairwise(widths)
@@ -100,7 +102,7 @@ class Fusion(nn.Module):
             nn.BatchNorm2d(config.output_width), nn.ReLU(),
         )
         self.predict = nn.Conv2d(config.output_width, 1, 1)
-        if config.predicts != "noise":
+        if config.predicts != "noise" and self.predict.bias is not None:
             nn.init.constant_(self.predict.bias, -3.0)  # maps are mostly dark: start near their mean, not at 0.5
         self.prior = None
         if config.centre_prior:  # one value for each position of the coarsest scale

@@ -44,6 +44,9 @@ TOLERANCE = 1e-5  # of a map, between torch and ONNX Runtime
 class Pixels(nn.Module):
     """uint8 RGB (…, h, w, 3) → the network's input (…, 3, h, w)."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: DiffSal) -> None:
         super().__init__()
         values = model.config.preprocessing
@@ -75,7 +78,7 @@ class Conditions(nn.Module):
 
     def forward(self, scales: list[Tensor]) -> tuple[Tensor, ...]:
         video = [adapt(x) for adapt, x in zip(self.model.adapters, reversed(scales), strict=False)]
-        return tuple(self.model.unet.video_stages(video, None)) if has_stages(self.model) else tuple(video)
+        return tuple(self.model.unet.video_stages(video, None) or video)
 
 
 class FrameWindow(nn.Module):
@@ -217,7 +220,7 @@ class ScaledConvNorm(nn.Module):
     def __init__(self, block: yamnet.ConvNorm) -> None:
         super().__init__()
         norm, self.conv = block.norm, block.conv
-        self.factor = nn.Parameter((norm.running_var + norm.eps).rsqrt())
+        self.factor = nn.Parameter(torch.rsqrt(norm.running_var + norm.eps))
         self.bias = nn.Parameter(norm.bias - norm.running_mean * self.factor)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
@@ -249,7 +252,8 @@ def prepared(model: DiffSal) -> DiffSal:
     if isinstance(plain.video_encoder, MViT):
         plain.video_encoder.use_plain(True)
     if isinstance(plain.audio_encoder, yamnet.YAMNet):
-        plain.audio_encoder.layers = nn.Sequential(*(ScaledConvNorm(x) for x in plain.audio_encoder.layers))
+        plain.audio_encoder.layers = nn.Sequential(*(
+            ScaledConvNorm(x) for x in plain.audio_encoder.layers if isinstance(x, yamnet.ConvNorm)))
     plain.unet.keeps_video_apart = has_stages(plain)
     return plain
 
@@ -267,6 +271,7 @@ def graph_of(part: Part) -> bytes:
             part.module, kwargs=part.inputs, dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, verbose=False,
             optimize=False,
         )
+    assert program is not None
     # Only small constants are folded here: what large weights are multiplied by stays, so that float16 may hold them
     if len(program.model.graph) <= REWRITTEN:
         optimizer.optimize_ir(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)

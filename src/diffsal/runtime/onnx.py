@@ -74,7 +74,8 @@ class OnnxEngine:
         self.num_workers = cores if self.encodes_frames else 1
         self.batch_size = 1  # two take twice as long, and their maps would depend in their last bit on who is beside
         self._threads = 1 if self.encodes_frames else available_cores()
-        self._parts, self._sessions, self._lock = dict(graphs.parts), {}, threading.Lock()
+        self._parts, self._lock = dict(graphs.parts), threading.Lock()
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._schedule = NoiseSchedule.named(self.config.noise_schedule)
         for name in [name for name in graphs.parts if name != "sound"]:  # that one waits until something sounds
             self._session(name)

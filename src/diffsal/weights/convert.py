@@ -203,7 +203,7 @@ def from_released(state: Mapping[str, Tensor], where: Path | str = "state dict")
     sound = "audio-visual" if config.audio_encoder else "video only"
     slots = "all slots" if config.fused_slots is None else f"{config.fused_slots} slots"
     tensors, unused = take_over(
-        model, state, lambda part: {rename(k, RELEASED_NAMES): v for k, v in part.items()},
+        model, dict(state), lambda part: {rename(k, RELEASED_NAMES): v for k, v in part.items()},
         RELEASED_UNUSED if config.audio_encoder else SILENT_UNUSED, where=where,
         name_back=lambda ours: rename(ours, tuple((b, a) for a, b in RELEASED_NAMES)),
     )

@@ -192,7 +192,8 @@ def tables(information: Information) -> RenderableType:
 
 
 def _input(information: Information) -> dict[str, str]:
-    config, preprocessing, rows = information.config, information.preprocessing, {}
+    config, preprocessing = information.config, information.preprocessing
+    rows: dict[str, str] = {}
     if config is not None:
         sound = f"{config.audio_encoder}, cut by {config.preprocessing.sound}" if config.audio_encoder else "none"
         rows |= {

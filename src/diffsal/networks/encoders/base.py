@@ -33,6 +33,7 @@ class FrameEncoder(VideoEncoder):
 
     frame_step: int
     features: nn.Sequential
+    projects_frames: bool  # whether frames() projects what mix() takes, once per frame
 
     @abstractmethod
     def frames(self, images: Float[Tensor, "f 3 h w"], deep: list[int] | None = None) -> list[Float[Tensor, "f _ _ _"]]:

@@ -37,6 +37,7 @@ class ConvNorm(nn.Sequential):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
         conv, norm = self
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         return conv_frozen_norm(pad_same(x, conv.kernel_size, conv.stride), conv, norm)
 
 
@@ -69,14 +70,15 @@ class EfficientNetLite0(MobileNetV2):
         if drop_path:
             raise ValueError("efficientnet_lite0 has no stochastic depth: leave drop_path at 0")
         super().__init__(num_frames, height, width)
-        layers, channels = [Stem(3, STEM_WIDTH, 3, 2)], STEM_WIDTH
+        layers: list[nn.Module] = [Stem(3, STEM_WIDTH, 3, 2)]
+        channels = STEM_WIDTH
         for expansion, kernel, out_channels, count, stride in BLOCKS:
             for i in range(count):
                 layers.append(Block(channels, out_channels, kernel, stride if i == 0 else 1, expansion))
                 channels = out_channels
         self.features = nn.Sequential(*layers)
         self.mixes = nn.ModuleList(
-            TemporalMix(c, w, self.slots_in, self.mixes[0].target)
+            TemporalMix(c, w, self.slots_in, num_frames // 2 // self.frame_step)
             for c, w in zip(TAP_CHANNELS, self.channels, strict=True)
         )
 

@@ -25,7 +25,8 @@ TAP_CHANNELS = (32, 96, 320)
 
 def conv_frozen_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """Convolution and batch norm in one: its statistics never move, so it is a factor and an offset of the kernel."""
-    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    assert norm.running_var is not None and norm.running_mean is not None
+    factor: Tensor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     bias = norm.bias - norm.running_mean * factor
     return F.conv2d(x, conv.weight * factor.view(-1, 1, 1, 1), bias, conv.stride, conv.padding, groups=conv.groups)
 
@@ -38,7 +39,9 @@ class ConvNormReLU6(nn.Sequential):
         )
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
-        return F.relu6(conv_frozen_norm(x, self[0], self[1]), inplace=True)
+        conv, norm = self
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        return F.relu6(conv_frozen_norm(x, conv, norm), inplace=True)
 
 
 class InvertedResidual(nn.Module):
@@ -59,6 +62,7 @@ class InvertedResidual(nn.Module):
         y = x
         for layer in layers:
             y = layer(y)
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         y = conv_frozen_norm(y, conv, norm)
         return x + y if self.residual else y
 
@@ -98,8 +102,8 @@ class MobileNetV2(FrameEncoder):
         )
         self.motion = nn.Conv2d(num_frames, MOTION_WIDTH, 3, padding=1)
         self.motion_down = nn.Conv2d(MOTION_WIDTH, self.channels[0], 3, stride=2, padding=1)
-        nn.init.zeros_(self.motion_down.weight)
-        nn.init.zeros_(self.motion_down.bias)
+        for parameter in self.motion_down.parameters():
+            nn.init.zeros_(parameter)
 
     def frames(self, images: Float[Tensor, "f 3 h w"], deep: list[int] | None = None) -> list[Float[Tensor, "f _ _ _"]]:
         x = images if deep is None else images[deep]
@@ -108,8 +112,9 @@ class MobileNetV2(FrameEncoder):
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.taps:
-                project = self.mixes[len(scales) - 1].project
-                found = project(x).contiguous() if self.projects_frames else x
+                mix = self.mixes[len(scales) - 1]
+                assert isinstance(mix, TemporalMix)
+                found = mix.project(x).contiguous() if self.projects_frames else x
                 if deep is not None:
                     found = found.new_zeros(len(images), *found.shape[1:]).index_copy_(
                         0, torch.tensor(deep, device=found.device), found)

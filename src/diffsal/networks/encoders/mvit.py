@@ -80,6 +80,7 @@ class MViT(VideoEncoder):
     def use_plain(self, plain: bool) -> None:
         """Switches every block between the plain formulation and the fast one."""
         for block in self.blocks:
+            assert isinstance(block, Block)
             block.attn.plain = plain
 
     def tokens(self, video: Float[Tensor, "b 3 t h w"]) -> list[tuple[Float[Tensor, "b n c"], Grid]]:
@@ -208,7 +209,8 @@ class Attention(nn.Module):
     def _project(self, x: Float[Tensor, "b n c"]) -> tuple[Tensor, Tensor, Tensor]:
         """Q, K and V, each contiguous (one product would interleave them), (b, n, heads·d)."""
         weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
-        return tuple(F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
+        q, k, v = (F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
+        return q, k, v
 
     def _relative_terms(
         self, q: Float[Tensor, "b m n d"], q_grid: Grid, k_grid: Grid
@@ -246,7 +248,8 @@ def pool_channels_last(
     kernel = conv.weight.repeat(heads, 1, 1, 1, 1)
     pooled = F.conv3d(volume, kernel, None, conv.stride, conv.padding, groups=len(kernel))
     tokens = torch.cat([x[:, :1], rearrange(pooled, "b c t h w -> b (t h w) c")], dim=1)
-    return rearrange(tokens, "b n (m d) -> b m n d", m=heads), tuple(pooled.shape[2:])
+    t2, h2, w2 = pooled.shape[2:]
+    return rearrange(tokens, "b n (m d) -> b m n d", m=heads), (t2, h2, w2)
 
 
 def attend_plainly(

@@ -42,8 +42,8 @@ class ResNet3D(VideoEncoder):
     def forward(self, video: Float[Tensor, "b 3 t h w"]) -> list[Float[Tensor, "b _ _ _ _"]]:
         x = self.maxpool(F.relu(self.bn1(self.conv1(video))))
         scales = []
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
+        for number in range(1, len(DEPTHS) + 1):
+            x = self.get_submodule(f"layer{number}")(x)
             scales.append(x)
         return scales
 

@@ -17,6 +17,8 @@ class TemporalMix(nn.Module):
     """
 
     num_filters = 4
+    target: int
+    project: nn.Sequential
 
     def __init__(self, channels: int, width: int, slots: int, target: int) -> None:
         super().__init__()
@@ -26,8 +28,8 @@ class TemporalMix(nn.Module):
         hidden = width * self.num_filters
         self.spatial = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.combine = nn.Conv2d(hidden, width, 1)
-        nn.init.zeros_(self.combine.weight)
-        nn.init.zeros_(self.combine.bias)
+        for parameter in self.combine.parameters():
+            nn.init.zeros_(parameter)
 
     def _initial_filters(self, slots: int, target: int) -> Float[Tensor, "1 m s"]:
         here, mean = torch.zeros(slots), torch.full((slots,), 1 / slots)

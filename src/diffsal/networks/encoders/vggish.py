@@ -18,7 +18,7 @@ def vggish_features() -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = 1
     for step in _PLAN:
-        if step == "pool":
+        if isinstance(step, str):  # "pool"
             layers.append(nn.MaxPool2d(2))
         else:
             layers += [nn.Conv2d(channels, step, 3, padding=1), nn.ReLU()]
@@ -67,9 +67,10 @@ class AudioTransformer(nn.Module):
     def forward(self, x: Float[Tensor, "b c n h w"]) -> Float[Tensor, "b c n h w"]:
         n, h, w = x.shape[2:]
         tokens = rearrange(x, "b c n h w -> b (n h w) c")
-        for attention, feed_forward in self.layers:
-            tokens = tokens + attention(tokens)
-            tokens = tokens + feed_forward(tokens)
+        for layer in self.layers:
+            assert isinstance(layer, nn.ModuleList)
+            for part in layer:  # attention, then the feed-forward network
+                tokens = tokens + part(tokens)
         return rearrange(self.norm(tokens), "b (n h w) c -> b c n h w", n=n, h=h, w=w)
 
 
