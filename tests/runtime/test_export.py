@@ -60,7 +60,8 @@ def bundled() -> Path:
 def test_the_bundled_graphs_are_the_bundled_weights_at_any_batch(bundled, b):
     model, graphs = load("compact"), read_graphs(bundled)
     assert set(graphs.parts) == {"frames", "window", "sound", "denoise"}
-    assert (graphs.config, graphs.finish) == (model.config, model.finish) and graphs.metadata["diffsal.recipe"] == "compact"
+    assert (graphs.config, graphs.finish) == (model.config, model.finish)
+    assert graphs.metadata["diffsal.recipe"] == "compact"
     assert_equal(model, graphs, b)
     for data in graphs.parts.values():
         assert {node.domain for node in onnx.load_from_string(data).graph.node} == {""}
