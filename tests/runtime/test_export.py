@@ -14,7 +14,17 @@ from onnx import TensorProto, helper
 from diffsal.config import Finish
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
-from diffsal.runtime.export import BATCH, bundle, check, export, export_file, graph_of, parts_of, prepared
+from diffsal.runtime.export import (
+    BATCH,
+    bundle,
+    check,
+    drop_zero_biases,
+    export,
+    export_file,
+    graph_of,
+    parts_of,
+    prepared,
+)
 from diffsal.runtime.graphs import FORMAT_KEY, read_graphs
 from diffsal.training.recipes import compact
 from diffsal.weights.catalogue import find
@@ -241,3 +251,24 @@ def test_damaged_bytes_never_end_in_another_error(bundled, tmp_path):
             read_graphs(path)
         except InputError as error:
             assert str(error).startswith(f"{path}: ")
+
+
+def test_convolutions_without_bias_stay_so():
+    """As torch exports MViT's: zeros of shape (channels, 2) for the bias, which no runtime takes."""
+    weight = np.random.default_rng(0).normal(size=(4, 1, 3, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w", "zeros"], ["y"], group=4, pads=[1] * 6),
+         helper.make_node("Conv", ["y", "w", "bias"], ["z"], group=4, pads=[1] * 6)], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 3, 4, 5])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 4, 3, 4, 5])],
+        [onnx.numpy_helper.from_array(weight, "w"), onnx.numpy_helper.from_array(np.ones(4, np.float32), "bias"),
+         onnx.numpy_helper.from_array(np.zeros((4, 2), np.float32), "zeros")])
+    drop_zero_biases(graph)
+    assert [len(node.input) for node in graph.node] == [2, 3] and {x.name for x in graph.initializer} == {"w", "bias"}
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = torch.randn(1, 4, 3, 4, 5)
+    conv = torch.nn.functional.conv3d
+    once = conv(x, torch.from_numpy(weight), padding=1, groups=4)
+    expected = conv(once, torch.from_numpy(weight), torch.ones(4), padding=1, groups=4)
+    np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], expected.numpy(), atol=1e-4)

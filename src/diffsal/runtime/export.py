@@ -282,6 +282,7 @@ def graph_of(part: Part) -> bytes:
     graph = proto.graph
     rename(graph, dict(zip((x.name for x in graph.input), part.flat_inputs, strict=True)))
     rename(graph, dict(zip((x.name for x in graph.output), part.outputs, strict=True)))
+    drop_zero_biases(graph)
     halve(graph)
     del proto.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
     for node in graph.node:
@@ -299,6 +300,18 @@ def rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
             ends[:] = [names.get(name, name) for name in ends]
     for value in (*graph.input, *graph.output, *graph.initializer):
         value.name = names.get(value.name, value.name)
+
+
+def drop_zero_biases(graph: onnx.GraphProto) -> None:
+    """Convolutions without bias stay so: the exporter gives those in 3D zeros, of a shape that no runtime takes."""
+    zeros = {x.name for x in graph.initializer if not numpy_helper.to_array(x).any()}
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in zeros:
+            del node.input[2]
+    used = {name for node in graph.node for name in node.input} | {x.name for x in graph.output}
+    kept = [x for x in graph.initializer if x.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def halve(graph: onnx.GraphProto) -> None:
