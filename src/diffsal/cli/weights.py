@@ -34,7 +34,7 @@ def export(
 ) -> None:
     """Weights to ONNX graphs, which `diffsal predict` runs without torch; checked against torch before they are kept.
 
-    The graphs carry the configuration, the finish and where the weights come from. It takes about two minutes.
+    The graphs carry the configuration, the finish and where the weights come from. It takes two to four minutes.
     """
     from diffsal.runtime.export import export_file
 

@@ -254,6 +254,9 @@ def prepared(model: DiffSal) -> DiffSal:
     if isinstance(plain.audio_encoder, yamnet.YAMNet):
         plain.audio_encoder.layers = nn.Sequential(*(
             ScaledConvNorm(x) for x in plain.audio_encoder.layers if isinstance(x, yamnet.ConvNorm)))
+    for module in plain.modules():  # torch 2.13 exports a Conv3d without a bias with one of a wrong shape
+        if isinstance(module, nn.Conv3d) and module.bias is None:
+            module.bias = nn.Parameter(torch.zeros(module.out_channels))
     plain.unet.keeps_video_apart = has_stages(plain)
     return plain
 
@@ -264,7 +267,8 @@ def graph_of(part: Part) -> bytes:
         name: [{0: torch.export.Dim.DYNAMIC} for _ in x] if isinstance(x, list) else {0: torch.export.Dim.DYNAMIC}
         for name, x in part.inputs.items()
     }
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name in ("torch.onnx", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
