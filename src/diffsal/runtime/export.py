@@ -254,9 +254,6 @@ def prepared(model: DiffSal) -> DiffSal:
     if isinstance(plain.audio_encoder, yamnet.YAMNet):
         plain.audio_encoder.layers = nn.Sequential(*(
             ScaledConvNorm(x) for x in plain.audio_encoder.layers if isinstance(x, yamnet.ConvNorm)))
-    for module in plain.modules():  # torch 2.13 exports a Conv3d without a bias with one of a wrong shape
-        if isinstance(module, nn.Conv3d) and module.bias is None:
-            module.bias = nn.Parameter(torch.zeros(module.out_channels))
     plain.unet.keeps_video_apart = has_stages(plain)
     return plain
 
