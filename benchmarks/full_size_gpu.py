@@ -12,7 +12,6 @@ import time
 from datetime import date
 
 import torch
-from diffsal.runtime.fused import for_inference
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffsal.config import ModelConfig
@@ -32,14 +31,14 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("no GPU here: nothing was measured")
     measure("full-size", ModelConfig(), options)
-    measure("compact", compact()[0], options)
+    measure("compact", compact().model, options)
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {date.today()}")
 
 
 @torch.inference_mode()
 @torch.autocast("cuda", torch.bfloat16)
 def measure(name: str, config: ModelConfig, options: argparse.Namespace) -> None:
-    model = for_inference(DiffSal(config).cuda().eval())
+    model = DiffSal(config).cuda().eval()
     encoder, batch = model.video_encoder, options.batch
     video = torch.randn(batch, 3, 16, config.height, config.width, device="cuda")
     mel = torch.randn(batch, *window_shape(config.audio_encoder), device="cuda")
