@@ -27,6 +27,7 @@ except ImportError:  # Windows: what a killed process leaves stays
 STEM_CHARACTERS = 30  # of the final name, which stand in the private folder's
 PRIVATE_NAME = re.compile(r"\.(.*)\.[0-9a-f]{16}\.partial", re.DOTALL)
 RETRIES = 100  # where other processes write or sweep at the same place meanwhile
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # what a rename onto a folder that holds something says
 SWEEPING_SECONDS = 0.02
 
 _growing: dict[Path, int] = {}  # private folders and the processes that made them
@@ -80,8 +81,8 @@ class GrowingFile:
             try:
                 os.rename(self.place, self.path)  # onto nothing or an empty folder
                 return
-            except OSError:
-                if not self.path.is_dir():
+            except OSError as error:
+                if error.errno not in TAKEN and not self.path.is_dir():
                     raise
             old = self.folder / secrets.token_hex(8)
             with contextlib.suppress(FileNotFoundError):  # another process was quicker
@@ -89,10 +90,12 @@ class GrowingFile:
             try:
                 os.rename(self.place, self.path)
                 return
-            except OSError:
+            except OSError as error:
+                if error.errno in TAKEN:  # another process was quicker again
+                    continue
                 if not self.path.exists() and old.exists():
                     os.rename(old, self.path)
-                    raise
+                raise
         raise FileExistsError(errno.EEXIST, "another process writes this folder all the time", str(self.path))
 
     def discard(self) -> None:

@@ -86,17 +86,35 @@ def test_masks_per_frame_and_people(halves, tmp_path):
     assert result.agreement()["left"][0] == pytest.approx(0.5, abs=0.05)
 
 
-def test_a_track_follows(tmp_path):
+def moving_patch(num_frames: int, shown: int) -> np.ndarray:
+    """A patch that moves 3 pixels to the right per frame over a ground with its own pattern, and is gone after ``shown``."""
     rng = np.random.default_rng(0)
     patch = cv2.resize(rng.integers(60, 255, (6, 6, 3), np.uint8), (24, 24), interpolation=cv2.INTER_NEAREST)
-    images = np.full((30, 96, 160, 3), 20, np.uint8)
-    for i in range(30):
+    images = np.full((num_frames, 96, 160, 3), 20, np.uint8)
+    for i in range(shown):
         images[i, 30:54, 20 + 3 * i : 44 + 3 * i] = patch
-    video = write_movie(tmp_path / "t.mp4", images=images, num_frames=30, size=(96, 160))
+    return images
+
+
+def tracked(video) -> list:
     source = open_source(video)
     region = read_regions([], ["p=20,30,44,54"], source)[0]
-    boxes = [region.box(frame) for frame in source.frames()]
-    assert abs(boxes[-1][0] - (20 + 3 * 29)) < 12 and abs(boxes[-1][1] - 30) < 8
+    return [region.box(frame) for frame in source.frames()]
+
+
+def test_a_track_follows(tmp_path):
+    video = write_movie(tmp_path / "t.mp4", images=moving_patch(30, 30), num_frames=30, size=(96, 160))
+    boxes = tracked(video)
+    expected = [(20 + 3 * i, 30, 44 + 3 * i, 54) for i in range(30)]
+    np.testing.assert_allclose(boxes, expected, atol=2)
+    assert tracked(video) == boxes  # the same video gives the same boxes
+
+
+def test_a_track_that_is_lost_stays_away(tmp_path):
+    images = moving_patch(30, 15)
+    images[15:] = np.random.default_rng(1).integers(0, 255, images[15:].shape, np.uint8)
+    boxes = tracked(write_movie(tmp_path / "t.mp4", images=images, num_frames=30, size=(96, 160)))
+    assert boxes[14] is not None and boxes[16:] == [None] * 14
 
 
 def test_bad_regions(halves, tmp_path):

@@ -59,7 +59,7 @@ def campaign(kind: str, prepared: Path, arguments: list[str], compare, tmp_path:
         for _ in range(int(rng.integers(1, 4))):
             kill_after(arguments, root, float(rng.uniform(0.2, 1.0)) * seconds)
         kills += 1
-        if compare(root) != expected:
+        if compare(root) != expected or list(root.rglob(".*")):  # the next run removes what a killed one left
             finish(arguments, root)
         assert compare(root) == expected, root
         assert not [p for p in root.rglob(".*")], root
@@ -89,7 +89,6 @@ def test_evaluate(tmp_path, weights):
         path = folder / "out/scores.json"
         if not path.exists():
             return None
-        assert not (folder / "out/.parts").exists() or not contents(folder / "out/.parts")
         maps = contents(folder / "maps")
         return json.loads(path.read_text())["sets"], maps
 

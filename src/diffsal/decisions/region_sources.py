@@ -18,6 +18,9 @@ from diffsal.media.source import Frame, Source, numbered_pictures
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 BOX_COLUMNS = ("left", "top", "right", "bottom")
+GRID = 12  # points along each side of a box that is followed
+MOST_ERROR = 2.0  # pixels from where a point started, when it was followed there and back
+LEAST_POINTS = GRID * GRID // 2
 
 
 class MovingRegion(Protocol):
@@ -106,37 +109,65 @@ class MaskRegion:
 
 @dataclass
 class TrackedRegion:
-    """A box followed from its first frame on by OpenCV's MIL tracker (Babenko et al., 2009); absent before."""
+    """A box followed from its first frame on by the median flow of its points (Kalal et al., ICPR 2010); absent before.
+
+    A grid of points is followed by Lucas and Kanade's method from frame to frame and back again. Points that come back
+    elsewhere are left out; the median of the others moves the box, and the median change of their distances scales it.
+    With fewer than half of the points the region is lost, and stays away: a box that nobody believes counts nothing.
+    """
 
     name: str
     first: Box
     from_seconds: float = 0.0
-    _tracker: Any = field(default=None, repr=False)
-    _last: tuple[int, Box | None] = field(default=(-1, None), repr=False)
+    _grey: Any = field(default=None, repr=False)
+    _box: Box | None = field(default=None, repr=False)
+    _last: int = field(default=-1, repr=False)
 
     def box(self, frame: Frame) -> Box | None:
         if frame.seconds < self.from_seconds - 1e-6:
             return None
-        if self._last[0] == frame.index:
-            return self._last[1]
+        if self._last != frame.index:
+            grey = cv2.cvtColor(np.ascontiguousarray(frame.image), cv2.COLOR_RGB2GRAY)
+            if self._grey is None:
+                self._box = self.first
+            elif self._box is not None:
+                self._box = followed(self._grey, grey, self._box)
+            self._grey, self._last = grey, frame.index
+        if self._box is None:
+            return None
         height, width = frame.image.shape[:2]
-        image = np.ascontiguousarray(frame.image[..., ::-1])
-        if self._tracker is None:
-            left, top, right, bottom = (round(v) for v in self.first)
-            cv2.setRNGSeed(0)  # MIL samples at random: the same video gives the same boxes
-            self._tracker = cv2.TrackerMIL.create()
-            self._tracker.init(image, (left, top, max(1, right - left), max(1, bottom - top)))
-            found: Box | None = self.first
-        else:
-            is_found, (x, y, w, h) = self._tracker.update(image)
-            clipped = (max(float(x), 0.0), max(float(y), 0.0), min(float(x + w), width), min(float(y + h), height))
-            found = clipped if is_found and clipped[0] < clipped[2] and clipped[1] < clipped[3] else None
-        self._last = (frame.index, found)
-        return found
+        left, top, right, bottom = self._box
+        clipped = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+        return clipped if clipped[0] < clipped[2] and clipped[1] < clipped[3] else None
 
     def mask(self, frame: Frame) -> Bool[np.ndarray, "h w"] | None:
         box = self.box(frame)
         return None if box is None else box_mask(box, *frame.image.shape[:2])
+
+
+def followed(before: np.ndarray, after: np.ndarray, box: Box) -> Box | None:
+    """Where a box of one grey picture (h, w) is on the next; None where too few of its points are found again."""
+    left, top, right, bottom = box
+    steps = (np.arange(GRID) + 0.5) / GRID
+    xs, ys = np.meshgrid(left + steps * (right - left), top + steps * (bottom - top))
+    points = np.stack([xs.ravel(), ys.ravel()], 1).astype(np.float32)
+    there, is_there, _ = cv2.calcOpticalFlowPyrLK(before, after, points, points.copy())
+    back, is_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, points.copy())
+    error = np.linalg.norm(back - points, axis=1)
+    kept = (is_there[:, 0] == 1) & (is_back[:, 0] == 1) & (error < MOST_ERROR)
+    if kept.sum() < LEAST_POINTS:
+        return None
+    points, there = points[kept], there[kept]
+    shift = np.median(there - points, axis=0)
+    scale = spread(there) / max(spread(points), 1e-6)
+    x, y = (left + right) / 2 + float(shift[0]), (top + bottom) / 2 + float(shift[1])
+    w, h = (right - left) * scale / 2, (bottom - top) * scale / 2
+    return x - w, y - h, x + w, y + h
+
+
+def spread(points: np.ndarray) -> float:
+    """The median distance of points (n, 2) from their median."""
+    return float(np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1)))
 
 
 def read_regions(rois: Sequence[str], tracks: Sequence[str], source: Source) -> list[MovingRegion]:
