@@ -87,7 +87,7 @@ def test_masks_per_frame_and_people(halves, tmp_path):
 
 
 def moving_patch(num_frames: int, shown: int) -> np.ndarray:
-    """A patch that moves 3 pixels to the right per frame over a ground with its own pattern, and is gone after ``shown``."""
+    """A patch that moves 3 pixels to the right per frame, and is gone after ``shown``."""
     rng = np.random.default_rng(0)
     patch = cv2.resize(rng.integers(60, 255, (6, 6, 3), np.uint8), (24, 24), interpolation=cv2.INTER_NEAREST)
     images = np.full((num_frames, 96, 160, 3), 20, np.uint8)
