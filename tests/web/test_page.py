@@ -1,5 +1,6 @@
 """The page in Chromium: a clip plays with its heat map, and the maps are the Python engine's."""
 
+import base64
 import json
 import shutil
 import threading
@@ -46,6 +47,16 @@ def wait(page, condition: str, seconds: float = 300) -> None:
     raise AssertionError(f"{condition} did not come; the page says: {page.text_content('#status')}")
 
 
+def open_file(page, path: Path, state: str = "done") -> None:
+    """Chooses the file, and waits until the page says of this file that it is ``state``."""
+    page.set_input_files("#file", str(path))
+    wait_for(page, path.name, state)
+
+
+def wait_for(page, name: str, state: str) -> None:
+    wait(page, f"document.body.dataset.file === '{name}' && document.body.dataset.state === '{state}'")
+
+
 def maps_of(page) -> dict[int, np.ndarray]:
     found = page.evaluate("() => diffsalMaps().map(m => [m.index, m.height, m.width, Array.from(m.map)])")
     return {i: np.array(values, float).reshape(h, w) for i, h, w, values in found}
@@ -71,8 +82,7 @@ def clip(tmp_path_factory) -> Path:
 
 
 def test_a_clip_with_sound_plays_and_its_maps_are_the_python_engines(page, clip, tmp_path):
-    page.set_input_files("#file", str(clip))
-    wait(page, "document.body.dataset.done")
+    open_file(page, clip)
     assert page.evaluate("() => document.getElementById('video').duration > 0.4")
     assert page.evaluate("() => crossOriginIsolated")
     found = maps_of(page)
@@ -96,21 +106,51 @@ def test_a_clip_with_sound_plays_and_its_maps_are_the_python_engines(page, clip,
         assert sum(1 for _ in video.decode(video=0)) >= 12 and video.streams.audio
 
 
-def test_a_picture_has_the_python_engines_map(page, tmp_path):
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("picture") / "picture.png"
     with av.open(str(EXAMPLE)) as video:
-        image = next(video.decode(video=0)).to_ndarray(format="rgb24")
-    path = tmp_path / "picture.png"
-    cv2.imwrite(str(path), image[..., ::-1])
-    page.set_input_files("#file", str(path))
-    wait(page, "document.body.dataset.done")
-    own = maps_of(page)[0]
-    frame = next(iter(diffsal.predict(diffsal.load("compact"), path)))
-    assert cc(own, frame.saliency) >= 0.999
+        cv2.imwrite(str(path), next(video.decode(video=0)).to_ndarray(format="bgr24"))
+    return path
+
+
+def test_a_picture_has_the_python_engines_map(page, picture):
+    open_file(page, picture)
+    frame = next(iter(diffsal.predict(diffsal.load("compact"), picture)))
+    assert cc(maps_of(page)[0], frame.saliency) >= 0.999
+
+
+def test_of_files_opened_at_once_the_last_is_shown(page, clip, picture):
+    page.evaluate(
+        """async ([clip, picture]) => {
+          const canvas = new OffscreenCanvas(4000, 4000); // takes longer to open than the picture after it
+          canvas.getContext("2d").fillRect(0, 0, 4000, 2000);
+          const file = (data, name, type) =>
+            new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name, { type });
+          const large = new File([await canvas.convertToBlob()], "large.png", { type: "image/png" });
+          const files = [file(clip, "clip.mp4", "video/mp4"), large, file(picture, "picture.png", "image/png")];
+          for (const chosen of files) {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(chosen);
+            document.dispatchEvent(new DragEvent("drop", { dataTransfer }));
+          }
+          await createImageBitmap(large); // by now the page has opened it too
+        }""",
+        [base64.b64encode(path.read_bytes()).decode() for path in (clip, picture)],
+    )
+    wait_for(page, picture.name, "done")
+    found = maps_of(page)
+    assert list(found) == [0] and page.text_content("#status") == "Done."
+    frame = next(iter(diffsal.predict(diffsal.load("compact"), picture)))
+    assert cc(found[0], frame.saliency) >= 0.999
+    assert page.evaluate("() => document.getElementById('picture').width") == frame.saliency.shape[1]
 
 
 @pytest.mark.parametrize("name", ["broken.mp4", "broken.png"])
-def test_a_broken_file_is_told(page, tmp_path, name):
+def test_a_broken_file_is_told(page, clip, tmp_path, name):
     (tmp_path / name).write_bytes(b"not a file of this kind" * 50)
-    page.set_input_files("#file", str(tmp_path / name))
-    wait(page, "document.getElementById('status').className === 'failed'")
+    page.set_input_files("#file", str(clip))
+    open_file(page, tmp_path / name, "failed")
+    assert page.get_attribute("#status", "class") == "failed"
     assert page.text_content("#status").startswith(name)
+    assert maps_of(page) == {}

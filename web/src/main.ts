@@ -22,6 +22,8 @@ let mode: "video" | "picture" | "camera" = "video";
 let duration = 0;
 let table = colours("inferno");
 let stream: MediaStream | null = null;
+let job = 0; // each file, picture and camera has a number; what the worker says about an earlier one is not for the screen
+let ending = new AbortController(); // ends what the page itself still does for the job
 
 const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "worker" });
 
@@ -30,14 +32,19 @@ function tell(message: string, failed = false): void {
   $("status").classList.toggle("failed", failed);
 }
 
+function fail(message: string): void {
+  $("progress").hidden = true;
+  document.body.dataset.state = "failed";
+  tell(`${file ? file.name + ": " : ""}${message}`, true);
+}
+
 worker.onmessage = ({ data }) => {
+  if (data.job !== job) return;
   if (data.kind === "ready") tell(`Ready. ${data.threads} thread${data.threads > 1 ? "s" : ""}.`);
-  else if (data.kind === "failed") {
-    $("progress").hidden = true;
-    tell(`${file ? file.name + ": " : ""}${data.message}`, true);
-  } else if (data.kind === "opened") duration = data.duration;
+  else if (data.kind === "failed") fail(data.message);
+  else if (data.kind === "opened") duration = data.duration;
   else if (data.kind === "map") {
-    if (mode === "camera") maps = [];
+    if (mode === "camera") maps.length = movement.length = 0;
     movement.push(maps.length ? moved(maps[maps.length - 1], data) : 0);
     maps.push(data);
     if (mode !== "video") draw();
@@ -47,72 +54,84 @@ worker.onmessage = ({ data }) => {
     drawTimeline();
   } else if (data.kind === "done") {
     $("progress").hidden = true;
+    $<HTMLButtonElement>("save-video").disabled = false;
     tell(data.frames > 1 ? `Done: ${data.frames} frames, ${data.framesPerSecond.toFixed(1)} frames per second.` : "Done.");
-    document.body.dataset.done = "true";
+    document.body.dataset.state = "done";
     drawTimeline();
     draw();
   } else if (data.kind === "next") sendCameraFrame();
 };
-worker.onerror = (event) => tell(`The page's worker stopped: ${event.message}`, true);
+worker.onerror = (event) => fail(`The page's worker stopped: ${event.message}`);
 
-function reset(next: typeof mode): void {
-  worker.postMessage({ kind: "stop" });
+/** Ends the job before, at once, and begins the next: its number. */
+function begin(next: typeof mode, chosen: File | null, message: string): number {
+  ending.abort();
+  ending = new AbortController();
+  worker.postMessage({ kind: "begin", job: ++job });
   stream?.getTracks().forEach((track) => track.stop());
   stream = null;
   video.srcObject = null;
   if (video.src) URL.revokeObjectURL(video.src);
   video.removeAttribute("src");
+  picture.width = picture.height = 0;
+  file = chosen;
   maps = [];
   movement = [];
   regions = [];
+  duration = 0;
   mode = next;
-  delete document.body.dataset.done;
+  document.body.dataset.file = chosen?.name ?? "camera";
+  document.body.dataset.state = "working";
   for (const id of ["stage", "tools"]) $(id).hidden = false;
+  $("progress").hidden = next !== "video";
+  $<HTMLProgressElement>("progress").value = 0;
   $("times").hidden = next !== "video";
   $("save-video").hidden = next !== "video";
+  $<HTMLButtonElement>("save-video").disabled = true;
   video.hidden = next === "picture";
   picture.hidden = next !== "picture";
+  tell(message);
   listRegions();
+  draw();
+  return job;
 }
 
 async function open(chosen: File): Promise<void> {
-  file = chosen;
-  if (chosen.type.startsWith("image/")) {
-    try {
-      const bitmap = await createImageBitmap(chosen);
-      reset("picture");
-      picture.width = bitmap.width;
-      picture.height = bitmap.height;
-      const context = picture.getContext("2d", { willReadFrequently: true })!;
-      context.drawImage(bitmap, 0, 0);
-      tell("Looking …");
-      worker.postMessage({ kind: "picture", pixels: context.getImageData(0, 0, bitmap.width, bitmap.height) });
-    } catch {
-      tell(`${chosen.name}: this picture cannot be read; is the file whole?`, true);
-    }
-    return;
-  }
-  reset("video");
-  $("progress").hidden = false;
-  $<HTMLProgressElement>("progress").value = 0;
-  tell("Reading the sound …");
+  if (chosen.type.startsWith("image/")) return openPicture(chosen);
+  const own = begin("video", chosen, "Reading the sound …");
   video.src = URL.createObjectURL(chosen);
-  worker.postMessage({ kind: "video", file: chosen });
+  worker.postMessage({ kind: "video", job: own, file: chosen });
   video.play().catch(() => undefined); // a browser may want a click first
 }
 
+async function openPicture(chosen: File): Promise<void> {
+  const own = begin("picture", chosen, "Looking …");
+  try {
+    const bitmap = await createImageBitmap(chosen);
+    if (own !== job) return;
+    picture.width = bitmap.width;
+    picture.height = bitmap.height;
+    const context = picture.getContext("2d", { willReadFrequently: true })!;
+    context.drawImage(bitmap, 0, 0);
+    worker.postMessage({ kind: "picture", job: own, pixels: context.getImageData(0, 0, bitmap.width, bitmap.height) });
+  } catch {
+    if (own === job) fail("this picture cannot be read; is the file whole?");
+  }
+}
+
 async function openCamera(): Promise<void> {
+  const own = begin("camera", null, "Opening the camera …");
   try {
     const opened = await navigator.mediaDevices.getUserMedia({ video: true });
-    file = null;
-    reset("camera");
+    if (own !== job) return opened.getTracks().forEach((track) => track.stop());
     stream = opened;
     video.srcObject = opened;
     await video.play();
+    if (own !== job) return;
     tell("The camera's picture stays in this browser.");
-    worker.postMessage({ kind: "camera" });
+    worker.postMessage({ kind: "camera", job: own });
   } catch (error) {
-    tell(`The camera cannot be opened: ${(error as Error).message}`, true);
+    if (own === job) fail(`The camera cannot be opened: ${(error as Error).message}`);
   }
 }
 
@@ -121,7 +140,7 @@ function sendCameraFrame(): void {
   const grab = new OffscreenCanvas(640, Math.round((640 * video.videoHeight) / (video.videoWidth || 640)) || 360);
   const context = grab.getContext("2d", { willReadFrequently: true })!;
   context.drawImage(video, 0, 0, grab.width, grab.height);
-  worker.postMessage({ kind: "frame", seconds: video.currentTime, pixels: context.getImageData(0, 0, grab.width, grab.height) });
+  worker.postMessage({ kind: "frame", job, seconds: video.currentTime, pixels: context.getImageData(0, 0, grab.width, grab.height) });
 }
 
 function paint(target: CanvasRenderingContext2D, seen: SeenMap, width: number, height: number, alpha: number): void {
@@ -260,15 +279,18 @@ $("save-png").onclick = () => {
 };
 $("save-video").onclick = async () => {
   if (!file) return;
+  const { signal } = ending;
+  const [own, shown, name] = [job, maps, stem()];
   try {
     const saved = await saveOverlay(file, (context, seconds, width, height) => {
-      const seen = mapAt(maps, seconds);
+      const seen = mapAt(shown, seconds);
       if (seen) paint(context, seen, width, height, Number(opacity.value));
-    }, (part) => tell(`Saving: ${Math.round(100 * part)} %.`));
-    download(saved.blob, `${stem()}.saliency.${saved.extension}`);
+    }, (part) => own === job && tell(`Saving: ${Math.round(100 * part)} %.`), signal);
+    if (own !== job) return;
+    download(saved.blob, `${name}.saliency.${saved.extension}`);
     tell("Saved.");
   } catch (error) {
-    tell(`The video cannot be saved: ${(error as Error).message}`, true);
+    if (own === job) tell(`The video cannot be saved: ${(error as Error).message}`, true);
   }
 };
 
@@ -291,7 +313,9 @@ timeline.onkeydown = (event) => {
   }
 };
 $<HTMLInputElement>("file").onchange = (event) => {
-  const chosen = (event.target as HTMLInputElement).files?.[0];
+  const input = event.target as HTMLInputElement;
+  const chosen = input.files?.[0];
+  input.value = ""; // so that the same file can be chosen again
   if (chosen) open(chosen);
 };
 $("camera").onclick = openCamera;
@@ -317,7 +341,7 @@ async function start(): Promise<void> {
       return;
     }
   }
-  worker.postMessage({ kind: "load", base: new URL("./", location.href).href });
+  worker.postMessage({ kind: "load", job, base: new URL("./", location.href).href });
   requestAnimationFrame(tick);
 }
 start();

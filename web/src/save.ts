@@ -4,7 +4,9 @@ import { ALL_FORMATS, BlobSource, BufferTarget, canEncodeVideo, Conversion, Inpu
 
 type Paint = (context: CanvasRenderingContext2D, seconds: number, width: number, height: number) => void;
 
-export async function saveOverlay(file: File, paint: Paint, told: (part: number) => void): Promise<{ blob: Blob; extension: string }> {
+export async function saveOverlay(
+  file: File, paint: Paint, told: (part: number) => void, ending: AbortSignal,
+): Promise<{ blob: Blob; extension: string }> {
   const mp4 = await canEncodeVideo("avc", { width: 1280, height: 720 });
   const target = new BufferTarget();
   const output = new Output({ format: mp4 ? new Mp4OutputFormat() : new WebMOutputFormat(), target });
@@ -26,6 +28,8 @@ export async function saveOverlay(file: File, paint: Paint, told: (part: number)
   });
   if (!conversion.isValid) throw new Error("this browser cannot encode it");
   conversion.onProgress = told;
+  ending.throwIfAborted();
+  ending.addEventListener("abort", () => conversion.cancel());
   await conversion.execute();
   return { blob: new Blob([target.buffer!], { type: mp4 ? "video/mp4" : "video/webm" }), extension: mp4 ? "mp4" : "webm" };
 }

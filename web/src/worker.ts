@@ -8,7 +8,33 @@ import { MelTrack, Resampler, SAMPLE_RATE } from "./sound";
 
 let network: Promise<Network>;
 let camera: Stream | null = null;
-let running = 0;
+let current = 0; // the number of the page's job: a file, a picture, or the camera
+let turn: Promise<void> = Promise.resolve(); // one job at a time: the next begins when the one before has seen that it is over
+
+class Over extends Error {}
+
+/** One job of the page. Once the page has begun another, nothing of this one is told any more. */
+class Job {
+  constructor(private readonly number: number) {}
+
+  get over(): boolean {
+    return this.number !== current;
+  }
+
+  check(): void {
+    if (this.over) throw new Over();
+  }
+
+  tell(message: object, transfer: Transferable[] = []): void {
+    if (!this.over) postMessage({ job: this.number, ...message }, { transfer });
+  }
+
+  readonly map = (found: FinishedMap): void => {
+    const map = Uint8Array.from(found.map.values, (v) => Math.round(255 * Math.min(1, Math.max(0, v))));
+    const { width, height } = found.map;
+    this.tell({ kind: "map", index: found.index, seconds: found.seconds, map, width, height }, [map.buffer]);
+  };
+}
 
 async function fetchBytes(url: string): Promise<Uint8Array> {
   const answer = await fetch(url);
@@ -16,7 +42,7 @@ async function fetchBytes(url: string): Promise<Uint8Array> {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-async function load(base: string): Promise<Network> {
+async function load(base: string, job: Job): Promise<Network> {
   const about = await (await fetch(base + "weights.json")).json();
   const packed = await fetch(base + "ort-wasm-simd-threaded.wasm.gz");
   const stream = packed.body!.pipeThrough(new DecompressionStream("gzip"));
@@ -30,17 +56,11 @@ async function load(base: string): Promise<Network> {
   const hash = [...digest].map((b) => b.toString(16).padStart(2, "0")).join("");
   if (hash !== about.sha256) throw new Error("The weights are damaged: their SHA-256 is not the expected one. Reload the page.");
   const opened = await Network.open(ort, bytes, about.config, about.finish);
-  postMessage({ kind: "ready", threads: ort.env.wasm.numThreads });
+  job.tell({ kind: "ready", threads: ort.env.wasm.numThreads });
   return opened;
 }
 
-function post(found: FinishedMap): void {
-  const map = Uint8Array.from(found.map.values, (v) => Math.round(255 * Math.min(1, Math.max(0, v))));
-  postMessage({ kind: "map", index: found.index, seconds: found.seconds, map, width: found.map.width, height: found.map.height },
-    { transfer: [map.buffer] });
-}
-
-async function readSound(track: InputAudioTrack): Promise<MelTrack | null> {
+async function readSound(track: InputAudioTrack, job: Job): Promise<MelTrack | null> {
   const parts: Int16Array[] = [];
   let resampler: Resampler | null = null;
   let start = 0;
@@ -50,6 +70,10 @@ async function readSound(track: InputAudioTrack): Promise<MelTrack | null> {
     if (!resampler) {
       resampler = new Resampler(sample.sampleRate);
       start = sample.timestamp;
+    }
+    if (job.over) {
+      sample.close();
+      throw new Over();
     }
     const mono = new Float32Array(sample.numberOfFrames);
     const one = new Float32Array(sample.numberOfFrames);
@@ -71,26 +95,25 @@ async function readSound(track: InputAudioTrack): Promise<MelTrack | null> {
   return all.length > SAMPLE_RATE / 100 ? new MelTrack(all, start) : null;
 }
 
-async function video(file: File, run: number): Promise<void> {
+async function video(input: Input, job: Job): Promise<void> {
   const opened = await network;
-  const input = new Input({ source: new BlobSource(file), formats: ALL_FORMATS });
   const track = await input.getPrimaryVideoTrack();
   if (!track) throw new Error("it holds no picture");
   if (!(await track.canDecode())) throw new Error(`this browser cannot decode ${track.codec ?? "its video"}; convert it to H.264 or VP9`);
   const audio = await input.getPrimaryAudioTrack();
   const statistics = await track.computePacketStats(200);
   const duration = await input.computeDuration();
-  postMessage({ kind: "opened", frameRate: statistics.averagePacketRate, duration, sound: !!audio });
-  const sound = audio && (await audio.canDecode()) ? await readSound(audio) : null;
-  const stream = new Stream(opened, statistics.averagePacketRate, sound, post);
+  job.tell({ kind: "opened", frameRate: statistics.averagePacketRate, duration, sound: !!audio });
+  const sound = audio && (await audio.canDecode()) ? await readSound(audio, job) : null;
+  const stream = new Stream(opened, statistics.averagePacketRate, sound, job.map);
   const colour = await track.getColorSpace(); // as the file says; browsers guess otherwise than FFmpeg does
   const started = performance.now();
   let count = 0;
   let rgba = new Uint8Array(0);
   for await (const sample of new VideoSampleSink(track).samples()) {
-    if (run !== running) {
+    if (job.over) {
       sample.close();
-      return;
+      throw new Over();
     }
     const { codedWidth: w, codedHeight: h, format } = sample;
     if (rgba.length !== w * h * 4) rgba = new Uint8Array(w * h * 4);
@@ -102,38 +125,51 @@ async function video(file: File, run: number): Promise<void> {
     const { timestamp } = sample;
     sample.close();
     await stream.add(timestamp, shrinkPicture(rgba, w, h, opened.config.width, opened.config.height));
-    if (++count % 10 === 0) postMessage({ kind: "progress", seconds: timestamp, framesPerSecond: (1000 * count) / (performance.now() - started) });
+    if (++count % 10 === 0) job.tell({ kind: "progress", seconds: timestamp, framesPerSecond: (1000 * count) / (performance.now() - started) });
   }
+  job.check();
   await stream.end();
-  postMessage({ kind: "done", frames: count, framesPerSecond: (1000 * count) / (performance.now() - started) });
+  job.tell({ kind: "done", frames: count, framesPerSecond: (1000 * count) / (performance.now() - started) });
 }
 
-async function picture(pixels: ImageData): Promise<void> {
+async function picture(pixels: ImageData, job: Job): Promise<void> {
   const opened = await network;
-  const stream = new Stream(opened, 1, null, post);
+  job.check();
+  const stream = new Stream(opened, 1, null, job.map);
   await stream.add(0, shrinkPicture(pixels.data, pixels.width, pixels.height, opened.config.width, opened.config.height));
   await stream.end();
-  postMessage({ kind: "done", frames: 1, framesPerSecond: 0 });
+  job.tell({ kind: "done", frames: 1, framesPerSecond: 0 });
 }
 
-onmessage = async ({ data }) => {
+async function cameraFrame(pixels: ImageData, seconds: number, job: Job): Promise<void> {
+  const { config } = await network;
+  job.check();
+  await camera!.add(seconds, shrinkPicture(pixels.data, pixels.width, pixels.height, config.width, config.height));
+  job.tell({ kind: "next" });
+}
+
+async function work(data: any, job: Job): Promise<void> {
   try {
-    if (data.kind === "load") await (network = load(data.base));
-    else if (data.kind === "stop") running++;
-    else if (data.kind === "video") await video(data.file, ++running);
-    else if (data.kind === "picture") {
-      running++;
-      await picture(data.pixels);
-    } else if (data.kind === "camera") {
-      running++;
-      camera = new Stream(await network, 10, null, post);
-      postMessage({ kind: "next" });
-    } else if (data.kind === "frame" && camera) {
-      const { config } = await network;
-      await camera.add(data.seconds, shrinkPicture(data.pixels.data, data.pixels.width, data.pixels.height, config.width, config.height));
-      postMessage({ kind: "next" });
+    job.check();
+    if (data.kind === "video") {
+      const input = new Input({ source: new BlobSource(data.file), formats: ALL_FORMATS });
+      await video(input, job).finally(() => input.dispose());
+    } else if (data.kind === "picture") await picture(data.pixels, job);
+    else if (data.kind === "frame") await cameraFrame(data.pixels, data.seconds, job);
+    else if (data.kind === "camera") {
+      camera = new Stream(await network, 10, null, job.map);
+      job.tell({ kind: "next" });
     }
   } catch (error) {
-    postMessage({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
+    job.tell({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
   }
+}
+
+onmessage = ({ data }) => {
+  const job = new Job(data.job);
+  if (data.kind === "begin") current = data.job;
+  else if (data.kind === "load") {
+    network = load(data.base, job);
+    network.catch((error) => job.tell({ kind: "failed", message: error.message }));
+  } else turn = turn.then(() => work(data, job));
 };
