@@ -28,7 +28,7 @@ class StandIn:
         self.config = ModelConfig(video_encoder="mobilenet_v2", audio_encoder="yamnet" if sound else None, height=32,
                                   width=32, map_stride=1)
         self.finish, self.encodes_frames, self.frame_step = Finish(), by_frame, frame_step
-        self.num_workers, self.batch_size = 1, 2
+        self.num_workers, self.batch_size, self.spacing = 1, 2, "linspace"
         self.noise = noise
         self.calls: list[Call] = []
         self.num_encoded = 0

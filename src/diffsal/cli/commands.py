@@ -21,7 +21,7 @@ from diffsal.cli import train as cli_train
 from diffsal.cli import web as cli_web
 from diffsal.cli import weights as cli_weights
 from diffsal.cli.cluster import with_address
-from diffsal.cli.options import Colormap, Device, EngineChoice, complain, show_any_character
+from diffsal.cli.options import Colormap, Device, EngineChoice, Spacing, complain, show_any_character
 from diffsal.errors import InputError
 from diffsal.files import remove_unfinished
 
@@ -111,6 +111,7 @@ def predict(
     weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="Weights by name or as a file.")] = "compact",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
+    spacing: Annotated[Spacing | None, typer.Option(help="Of the timesteps; default: the weights' own.")] = None,
     samples: Annotated[int, typer.Option(min=1, max=100, help="Maps drawn per frame: their mean, and spread.")] = 1,
     quality: Annotated[bool, typer.Option("--quality", help="Every frame through the network.")] = False,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
@@ -144,6 +145,7 @@ def predict(
 
         settings = {"steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None, "mute": mute,
                     "start": start, "end": end, "colormap": colormap.value, "opacity": opacity}
+        settings |= {"spacing": spacing.value} if spacing else {}
         raise typer.Exit(predict_on_cluster(
             inputs, out, cluster, weights, write or ["overlay"], retry_failed, time_limit, settings))
     if out is not None or write or retry_failed:
@@ -161,7 +163,7 @@ def predict(
 
     wanted = Outputs(output, maps, npz, sheet, json, moments)
     settings = {"steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None,
-                "device": device.value, "mute": mute, "start": start, "end": end,
+                "spacing": spacing and spacing.value, "device": device.value, "mute": mute, "start": start, "end": end,
                 "colormap": colormap.value, "opacity": opacity,
                 "regions": [read_region(text) for text in roi or []]}
     ready = load_engine(weights, engine.value, device.value)

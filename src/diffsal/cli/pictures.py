@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffsal.cli.options import Device, complain
+from diffsal.cli.options import Device, Spacing, complain
 from diffsal.errors import InputError
 
 
@@ -25,6 +25,7 @@ def explain(
     weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="Weights by name or as a file.")] = "compact",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
+    spacing: Annotated[Spacing | None, typer.Option(help="Of the timesteps; default: the weights' own.")] = None,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
@@ -48,7 +49,7 @@ def explain(
         output = default_outputs(source, video).overlay.with_suffix(f".{part}")
     check_output(output, force)
     settings = {"frame": frame, "start": start, "end": end, "shift_seconds": shift, "steps": steps, "seed": seed,
-                "device": device.value}
+                "spacing": spacing and spacing.value, "device": device.value}
     with watched(video, expected_frames(source, start, end) if is_video else 1) as show:
         done = write_explanation(load(weights), source, output, show, **settings)
     for problem in source.problems:

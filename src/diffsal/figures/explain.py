@@ -60,7 +60,7 @@ def explain(
     shift_seconds: float | None = None,
     steps: int = 1,
     seed: int = 0,
-    spacing: Spacing = "linspace",
+    spacing: Spacing | None = None,
     device: str = "cpu",
 ) -> Iterator[Explanation]:
     """Explain one ``frame`` (0-based), or every frame from ``start`` to ``end`` seconds, as a stream.
@@ -74,7 +74,7 @@ def explain(
     if frame is not None:
         seconds = frame_seconds(source, frame)
         start, end = seconds - SAME_FRAME_SECONDS, seconds + SAME_FRAME_SECONDS
-    engine, sampling = TorchEngine(model, device), SamplingConfig(steps, spacing, seed)
+    engine, sampling = TorchEngine(model, device), SamplingConfig(steps, spacing or model.spacing, seed)
     own = sound_for(engine, source)
     other = None if own is None else shifted(own, shift_seconds)
     plan = Plan(engine.config.num_frames, start=start, end=end)

@@ -48,14 +48,15 @@ class Adapter(nn.Module):
 class DiffSal(nn.Module):
     """The whole network of ``config``. Inputs are already normalised (``config.preprocessing``).
 
-    ``finish`` is a record of what prediction does to these weights' maps (:mod:`diffsal.prediction.finish`): it is
-    loaded and saved with them, and nothing here applies it.
+    ``finish`` is a record of what prediction does to these weights' maps (:mod:`diffsal.prediction.finish`) and
+    ``spacing`` how their timesteps are spaced: both are loaded and saved with them, and nothing here applies them.
     """
 
     def __init__(self, config: ModelConfig, finish: Finish | None = None) -> None:
         super().__init__()
         self.config = config
         self.finish = finish or Finish()
+        self.spacing: Spacing = "linspace"
         self.schedule = NoiseSchedule.named(config.noise_schedule)
         self.video_encoder = VIDEO_ENCODERS[config.video_encoder](
             num_frames=config.num_frames, height=config.height, width=config.width, drop_path=config.drop_path

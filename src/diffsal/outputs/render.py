@@ -127,6 +127,7 @@ def render(
     if source.camera is not None:
         settings.setdefault("batch_size", 1)  # a map as soon as it can be
     settings["every"] = settings.get("every") or usual_every(model, source)
+    settings["spacing"] = settings.get("spacing") or model.spacing
     predictions = predict(model, source, start=start, end=end, **settings)
     predictions = prefetch(predictions, queue_size(source, BYTES_PER_PIXEL))
     try:

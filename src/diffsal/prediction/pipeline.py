@@ -65,7 +65,7 @@ def predict(
     *,
     steps: int = 1,
     seed: int = 0,
-    spacing: Spacing = "linspace",
+    spacing: Spacing | None = None,
     mute: bool = False,
     start: float | None = None,
     end: float | None = None,
@@ -85,6 +85,7 @@ def predict(
     left out, but still stand in the windows of those inside; ``start_index`` and ``end_index`` (exclusive) are the
     same by index. With ``indices`` only these frames get a map. ``mute`` ignores the sound.
     Predictions come as soon as their windows are whole; memory does not grow.
+    ``spacing`` of the timesteps is by default the weights' own (``leading`` for a converted released network).
     ``batch_size`` frames go through the network together; by default as many as are fastest. ``samples`` maps are drawn
     of each frame, the k-th as the seed ``seed + k`` draws it: a prediction holds their mean and spread.
     Frames whose index is a multiple of ``every`` go through the network; a map between two of them is the weighted mean
@@ -94,7 +95,6 @@ def predict(
     damaged in the middle of a file, or missing at its end, is in ``source.problems``; where ``source`` is not yet
     opened, each problem is a ``UserWarning`` after the last frame.
     """
-    sampling = SamplingConfig(steps, spacing, seed)
     for name, first, last in (("end", start, end), ("end_index", start_index, end_index)):
         if first is not None and last is not None and last <= first:
             raise ValueError(f"{name} is {last}, expected more than {name.replace('end', 'start')}, {first}")
@@ -103,6 +103,7 @@ def predict(
     if samples < 1:
         raise ValueError(f"samples is {samples}, expected at least 1")
     engine = as_engine(model, device)
+    sampling = SamplingConfig(steps, spacing or engine.spacing, seed)
     if every is not None and not 1 <= every <= engine.config.num_frames // 2:
         raise ValueError(f"every is {every}, expected 1 to {engine.config.num_frames // 2}")
     opened = source if isinstance(source, Source) else open_source(source)

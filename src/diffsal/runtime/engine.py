@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy import ndarray
 
-from diffsal.config import Finish, ModelConfig
+from diffsal.config import Finish, ModelConfig, Spacing
 from diffsal.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Engine(Protocol):
 
     config: ModelConfig
     finish: Finish
+    spacing: Spacing  # of the timesteps, where nobody asks for another
     encodes_frames: bool  # whether frames are encoded one by one, once each; else whole windows
     frame_step: int  # of how many frames of a window one is encoded
     num_workers: int  # calls side by side that are fastest

@@ -32,7 +32,7 @@ from diffsal.networks.encoders.mvit import MViT
 from diffsal.runtime.graphs import FORMAT, FORMAT_KEY
 from diffsal.weights.catalogue import find
 from diffsal.weights.files import load, read_metadata
-from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY
+from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY, SPACING_KEY
 
 OPSET = 18
 REWRITTEN = 5000  # operators up to which patterns are looked for: the time grows with their square
@@ -194,7 +194,8 @@ def export(
 ) -> None:
     """Write ``model``'s graphs to ``path``, whole or not at all (:mod:`diffsal.runtime.graphs` says what is in it).
 
-    Configuration, preprocessing, finish and ``metadata`` go with them. What a float16 holds exactly is stored so.
+    Configuration, preprocessing, finish, spacing and ``metadata`` go with them. What a float16 holds exactly is stored
+    so.
     ``on_part`` is called with the name of each graph before it is made. Raises :class:`InputError` where a graph's
     results differ from torch's by more than 1e-5 (of a map; of other results relative to their largest value).
     """
@@ -203,6 +204,8 @@ def export(
         FORMAT_KEY: FORMAT, CONFIG_KEY: json.dumps(model.config.to_dict()),
         FINISH_KEY: json.dumps(model.finish.to_dict()),
     }
+    if model.spacing != "linspace":
+        own[SPACING_KEY] = model.spacing
     graphs = {}
     with torch.no_grad():
         parts, others = parts_of(plain), parts_of(plain, BATCH + 1, seed=1)

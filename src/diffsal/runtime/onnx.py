@@ -23,6 +23,7 @@ from diffsal.errors import InputError
 from diffsal.media.threads import worker_threads
 from diffsal.runtime.engine import MOST_WORKERS, available_cores
 from diffsal.runtime.graphs import Graphs, read_graphs
+from diffsal.weights.metadata import spacing_of
 
 QUIET = 4  # only fatal messages: an error is raised as well
 
@@ -68,6 +69,7 @@ class OnnxEngine:
     def __init__(self, graphs: Graphs | str | Path) -> None:
         graphs = graphs if isinstance(graphs, Graphs) else read_graphs(Path(graphs))
         self.path, self.config, self.finish, self.metadata = graphs.path, graphs.config, graphs.finish, graphs.metadata
+        self.spacing = spacing_of(graphs.metadata, graphs.path)
         self.encodes_frames = "frames" in graphs.parts
         cores = min(available_cores(), MOST_WORKERS)
         # Networks that see single frames keep a CPU busiest with a call per core, each on what its cache holds

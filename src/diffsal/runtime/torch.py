@@ -27,7 +27,7 @@ class TorchEngine:
     def __init__(self, model: DiffSal, device: str = "cpu") -> None:
         check_device(device)
         self.model, self.device = model.to(device).eval(), torch.device(device)
-        self.config, self.finish = model.config, model.finish
+        self.config, self.finish, self.spacing = model.config, model.finish, model.spacing
         self.encodes_frames, self.frame_step = model.encodes_frames, model.frame_step
         preprocessing = self.config.preprocessing
         self._mean, self._std = (

@@ -26,8 +26,7 @@ from diffsal.runtime.engine import Engine
 from diffsal.runtime.loading import load_engine
 from diffsal.scoring.inputs import state_of
 from diffsal.weights.catalogue import find
-from diffsal.weights.files import read_metadata, sha256_of
-from diffsal.weights.metadata import spacing_of
+from diffsal.weights.files import sha256_of
 
 Sounds = Literal["own", "muted", "other"]
 WORDS = {"own": "", "muted": ", muted", "other": ", moved sound"}
@@ -143,7 +142,7 @@ class Network:
         predictions = predict(
             _network(self.weights, self.device), source, steps=self.steps, seed=self.seed, device=self.device,
             mute=self.sound == "muted", every=self.every, indices=frozenset(wanted) if writer is None else None,
-            spacing=self.spacing or _own_spacing(self.weights))
+            spacing=self.spacing)
         for prediction in predictions:
             if writer is not None:
                 writer.write(prediction)
@@ -217,16 +216,6 @@ def _rounded(saliency: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _network(weights: str, device: str) -> Engine:
     return load_engine(weights, "auto", device)
-
-
-@lru_cache(maxsize=16)
-def _own_spacing(weights: str) -> Spacing:
-    path = find(weights)
-    if path.suffix == ".onnx":
-        from diffsal.runtime.graphs import read_graphs
-
-        return spacing_of(read_graphs(path).metadata, path)
-    return spacing_of(read_metadata(path), path)
 
 
 @lru_cache(maxsize=16)

@@ -16,7 +16,7 @@ from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
 from diffsal.networks.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, efficientnet_lite, i3d, mvit
 from diffsal.weights.files import STATISTICS, read_metadata, save, save_tensors, sha256_of
-from diffsal.weights.metadata import ENCODER_KEY, KIND_KEY, PREPROCESSING_KEY, SPACING_KEY, UNUSED_KEY, Unused
+from diffsal.weights.metadata import ENCODER_KEY, KIND_KEY, PREPROCESSING_KEY, UNUSED_KEY, Unused
 from diffsal.weights.torch_files import is_safetensors, read_checkpoint, strip_wrappers
 
 KINETICS_CLASSES, IMAGENET_CLASSES = "Kinetics-400's classifier", "ImageNet's classifier"
@@ -155,7 +155,7 @@ def convert(checkpoint: Path, out: Path, half: bool = False, force: bool = False
     origin = {"diffsal.converted_from": checkpoint.name, "diffsal.source_sha256": sha256_of(checkpoint)}
     if is_released(state):
         model, conversion = from_released(state, checkpoint)
-        save(model, out, {**_provenance(conversion), **origin, SPACING_KEY: "leading"}, half)
+        save(model, out, {**_provenance(conversion), **origin}, half)
         return conversion
     source = recognise(state, checkpoint)
     tensors, conversion = encoder_state(source, state, checkpoint)
@@ -200,6 +200,7 @@ def from_released(state: Mapping[str, Tensor], where: Path | str = "state dict")
     """:func:`released`, and what became of each of the checkpoint's parts; ``where`` begins its errors."""
     config = released_config(state)
     model = DiffSal(config)
+    model.spacing = "leading"  # one step is one call at t = 0
     sound = "audio-visual" if config.audio_encoder else "video only"
     slots = "all slots" if config.fused_slots is None else f"{config.fused_slots} slots"
     tensors, unused = take_over(

@@ -18,7 +18,7 @@ from diffsal.errors import InputError
 from diffsal.files import whole_file
 from diffsal.networks.diffsal import DiffSal
 from diffsal.weights.catalogue import find
-from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY, config_of, finish_of
+from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY, SPACING_KEY, config_of, finish_of, spacing_of
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: no parameters
 HASH_BLOCK = 1 << 20
@@ -35,6 +35,7 @@ def load(name: str | Path = "compact", device: str = "cpu") -> DiffSal:
     config, finish = config_of(metadata, path), finish_of(metadata, path)
     check_shapes(planned(config, path), read_shapes(path), path)
     model = DiffSal(config, finish)
+    model.spacing = spacing_of(metadata, path)
     load_strictly(model, read_tensors(path), path)
     return model.to(device).eval()
 
@@ -98,11 +99,13 @@ def check_shapes(model: nn.Module, found: dict[str, list[int]], path: Path | str
 
 
 def save(model: DiffSal, path: Path, metadata: dict[str, str] | None = None, half: bool = False) -> None:
-    """Weights, configuration, preprocessing and finish in one file, whole or not at all; ``half``: float16.
+    """Weights, configuration, preprocessing, finish and spacing in one file, whole or not at all; ``half``: float16.
 
     What float16 cannot hold (running variances above 65,504) stays float32.
     """
     own = {CONFIG_KEY: json.dumps(model.config.to_dict()), FINISH_KEY: json.dumps(model.finish.to_dict())}
+    if model.spacing != "linspace":
+        own[SPACING_KEY] = model.spacing
     save_tensors(model.state_dict(), path, {**own, **(metadata or {})}, half)
 
 
