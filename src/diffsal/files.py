@@ -49,8 +49,8 @@ class GrowingFile:
         _sweep(parent)
         self.lock: int | None = None
         for _ in range(RETRIES):
-            self.folder = parent / f".{self.path.stem[:STEM_CHARACTERS]}.{secrets.token_hex(8)}.partial"
-            self.place = self.folder / self.path.name
+            self.folder: Path = parent / f".{self.path.stem[:STEM_CHARACTERS]}.{secrets.token_hex(8)}.partial"
+            self.place: Path = self.folder / self.path.name
             try:
                 _growing[self.folder.absolute()] = os.getpid()  # before it is there: an interrupt may come in between
                 with _final_names():

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -162,22 +163,24 @@ def predict(
     from diffsal.runtime.loading import load_engine
 
     wanted = Outputs(output, maps, npz, sheet, json, moments)
-    settings = {"steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None,
-                "spacing": spacing and spacing.value, "device": device.value, "mute": mute, "start": start, "end": end,
-                "colormap": colormap.value, "opacity": opacity,
-                "regions": [read_region(text) for text in roi or []]}
+    asked: dict[str, Any] = {
+        "steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None, "device": device.value,
+        "spacing": spacing and spacing.value, "mute": mute, "start": start, "end": end, "colormap": colormap.value, "opacity": opacity,
+        "regions": [read_region(text) for text in roi or []],
+    }
     ready = load_engine(weights, engine.value, device.value)
-    raise typer.Exit(run_all(ready, inputs, wanted, only_maps, force, settings))
+    raise typer.Exit(run_all(ready, inputs, wanted, only_maps, force, asked))
 
 
-for command in (cli_train.train, cli_data.evaluate, cli_data.score, cli_data.validate, cli_data.prepare):
-    app.command(no_args_is_help=True)(command)
-for command in (cli_pictures.explain, cli_pictures.compare, cli_pictures.report):
-    app.command(no_args_is_help=True)(command)
-for command in (cli_decisions.reframe, cli_decisions.regions):
-    app.command(no_args_is_help=True)(command)
-app.command(no_args_is_help=True)(cli_weights.convert)
-app.command(no_args_is_help=True)(cli_weights.export)
+def _add(*commands: Callable[..., None]) -> None:
+    for command in commands:
+        app.command(no_args_is_help=True)(command)
+
+
+_add(cli_train.train, cli_data.evaluate, cli_data.score, cli_data.validate, cli_data.prepare)
+_add(cli_pictures.explain, cli_pictures.compare, cli_pictures.report)
+_add(cli_decisions.reframe, cli_decisions.regions)
+_add(cli_weights.convert, cli_weights.export)
 app.command()(cli_weights.info)
 app.command()(cli_web.web)
 

@@ -30,7 +30,8 @@ def run_all(
     """Render every input, each on its own; the exit code: 0, or 1 where one failed or could be done only in part."""
     console = Console(stderr=True)
     names, problems = _expanded(inputs)
-    failed, taken = bool(problems), set()
+    failed = bool(problems)
+    taken: set[Path] = set()
     several = len(names) + len(problems) > 1 or (bool(names) and names != inputs)  # a folder of one counts too
     if several:
         for folder in wanted.files:

@@ -14,8 +14,9 @@ def train(
         str, typer.Argument(metavar="RECIPE", help="compact, dhf1k, hollywood2, ucf_sports or audio_visual.")
     ],
     settings: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to change.")] = None,
-    data: Annotated[Path, typer.Option(help="Root of the data.")] = ...,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = ...,
+    *,
+    data: Annotated[Path, typer.Option(help="Root of the data.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
     init: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Weights to start from, an encoder's or a whole network's; repeatable."),

@@ -83,7 +83,7 @@ def explain(
     try:
         with engine.workers(1) as pool:
             for window in stream.windows(stream.encode(read, pool), deque()):
-                yield _explanation(stream, window, sampling, own, other)
+                yield _explanation(model, stream, window, sampling, own, other)
     finally:
         read.close()
 
@@ -95,7 +95,7 @@ def shifted(sound: Sound, shift_seconds: float | None) -> Sound:
 
 
 def _explanation(
-    stream: Stream, window: Window, sampling: SamplingConfig, own: Sound | None, other: Sound | None
+    model: DiffSal, stream: Stream, window: Window, sampling: SamplingConfig, own: Sound | None, other: Sound | None
 ) -> Explanation:
     """One frame's maps under its own sound, without sound and under the other moment's."""
 
@@ -105,9 +105,9 @@ def _explanation(
 
     if own is None or other is None:
         return Explanation(under(Heard()))
-    with interactions(stream.engine.model) as seen:
+    with interactions(model) as seen:
         prediction = under(window.heard[0])
-    last = seen[-len(stream.engine.model.unet.stages) :]
+    last = seen[-len(model.unet.stages) :]
     stages = tuple(x.float().square().mean(1).sqrt()[0].cpu().numpy() for x in last)
     heard = tuple(_spectrogram(sound, window.frame.seconds) for sound in (own, other))
     return Explanation(prediction, under(Heard()).saliency, under(window.heard[1]).saliency, stages, heard)
@@ -153,14 +153,17 @@ def draw(explanation: Explanation, name: str = "", aspect: Fraction = Fraction(1
     """
     prediction = explanation.prediction
     size = (max(1, round(prediction.image.shape[1] * aspect)), prediction.image.shape[0])
-    image, own, muted, elsewhere = (
-        x if x is None or aspect == 1 else cv2.resize(x, size)
-        for x in (prediction.image, prediction.saliency, explanation.muted, explanation.elsewhere)
-    )
+
+
+    def square(pixels: np.ndarray) -> np.ndarray:
+        return pixels if aspect == 1 else np.asarray(cv2.resize(pixels, size))
+
+    image, own = square(prediction.image), square(prediction.saliency)
     title = f"{name}  frame {prediction.index}, {prediction.seconds:.2f} s".strip()
-    if muted is None or elsewhere is None:
+    if explanation.muted is None or explanation.elsewhere is None:
         return figure([[Panel(image, "picture"), Panel(heat(own), "saliency")]], title,
                       ["No sound: the file has none, or the network takes none. There is no interaction to show."])
+    muted, elsewhere = square(explanation.muted), square(explanation.elsewhere)
     highest = max(float(x.max()) for x in (own, muted, elsewhere))
     difference = own - muted
     maps = [
@@ -194,11 +197,11 @@ def with_faces(image: np.ndarray, prediction: Prediction) -> np.ndarray:
     thick = max(1, image.shape[0] // 150)
     for face in prediction.faces:
         colour = SPEAKS if (face.speaking or 0.0) > 0.5 else LISTENS
-        corners = [(round(x * across), round(y)) for x, y in (
-            (face.left, face.top), (face.left + face.width, face.top + face.height))]
-        cv2.rectangle(drawn, *corners, colour, thick)
+        corner = round(face.left * across), round(face.top)
+        other = round((face.left + face.width) * across), round(face.top + face.height)
+        cv2.rectangle(drawn, corner, other, colour, thick)
         text = f"{face.track}" if face.speaking is None else f"{face.track}: {face.speaking:.2f}"
-        cv2.putText(drawn, text, (corners[0][0], max(10, corners[0][1] - 3 * thick)), cv2.FONT_HERSHEY_SIMPLEX,
+        cv2.putText(drawn, text, (corner[0], max(10, corner[1] - 3 * thick)), cv2.FONT_HERSHEY_SIMPLEX,
                     image.shape[0] / 700, colour, thick, cv2.LINE_AA)
     return drawn
 

@@ -239,8 +239,9 @@ class MelTrack:
             raise ValueError("the released way of cutting sound is VGGish's; YAMNet needs sound='timestamps'")
         self._offset = YAMNET_OFFSET if self._encoder == "yamnet" else VGGISH_OFFSET
         self._blocks: OrderedDict[int, ndarray] = OrderedDict()
-        by_time = sound is not None and self._encoder is not None and self._policy == "timestamps"
-        self._sound = sound.at_rate(SAMPLE_RATE) if by_time else sound
+        if sound is not None and self._encoder is not None and self._policy == "timestamps":
+            sound = sound.at_rate(SAMPLE_RATE)
+        self._sound = sound
 
     def window(self, target_seconds: float, frame_rate: float, target_index: int) -> Float[ndarray, "1 n h w"] | None:
         """The input that belongs to one video frame.
@@ -267,12 +268,18 @@ class MelTrack:
 
     def centred(self, seconds: float, num_frames: int) -> Float[ndarray, "{num_frames} 64"]:
         """The ``num_frames`` spectrogram frames whose middle is nearest to ``seconds`` on the video's clock."""
+        sound = self._heard()
         extent_samples = (num_frames - 1) * HOP_SAMPLES + FRAME_SAMPLES
-        first_sample = (seconds - self._sound.start_seconds) * SAMPLE_RATE - extent_samples / 2
+        first_sample = (seconds - sound.start_seconds) * SAMPLE_RATE - extent_samples / 2
         first = math.floor(first_sample / HOP_SAMPLES + 0.5)
         blocks = range(first // _BLOCK_FRAMES, (first + num_frames - 1) // _BLOCK_FRAMES + 1)
         start = first - blocks[0] * _BLOCK_FRAMES
         return np.concatenate([self._block(index) for index in blocks])[start : start + num_frames]
+
+    def _heard(self) -> Sound:
+        if self._sound is None:
+            raise ValueError("a video without sound has no spectrogram")
+        return self._sound
 
     def _block(self, index: int) -> Float[ndarray, "256 64"]:
         """Spectrogram frames ``index * 256`` to ``index * 256 + 255``."""
@@ -281,7 +288,7 @@ class MelTrack:
             return self._blocks[index]
         start = index * _BLOCK_FRAMES * HOP_SAMPLES
         stop = start + (_BLOCK_FRAMES - 1) * HOP_SAMPLES + FRAME_SAMPLES
-        block = log_mel(self._sound.excerpt(start, stop), self._offset)
+        block = log_mel(self._heard().excerpt(start, stop), self._offset)
         self._blocks[index] = block
         if len(self._blocks) > _CACHED_BLOCKS:
             self._blocks.popitem(last=False)

@@ -40,7 +40,8 @@ def is_across(matrix: Matrix | None) -> bool:
 def display_matrix(frame: av.VideoFrame) -> Matrix | None:
     """Its display matrix; None where it has none, or one that shows it as it is."""
     # frame.side_data would keep the frame in a circle of references, and dozens of frames in memory
-    data = next((bytes(d) for d in SideDataContainer(frame) if d.type.name == "DISPLAYMATRIX"), b"")
+    side_data = SideDataContainer(frame)  # type: ignore[call-arg]
+    data = next((bytes(d) for d in side_data if d.type.name == "DISPLAYMATRIX"), b"")
     if len(data) < 36:
         return None
     matrix = struct.unpack("<9i" if sys.byteorder == "little" else ">9i", data[:36])

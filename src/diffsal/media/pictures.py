@@ -256,8 +256,9 @@ def _as_grey(image: Image.Image) -> np.ndarray:
         return image.info["grey"]
     deep = image.format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA") and _bits(image) > 8
     if deep:  # Pillow would keep 8 bits of each colour
-        image.fp.seek(0)  # type: ignore[union-attr]
-        data = np.frombuffer(image.fp.read(), np.uint8)  # type: ignore[union-attr]
+        file = image.fp  # type: ignore[attr-defined]
+        file.seek(0)
+        data = np.frombuffer(file.read(), np.uint8)
         grey = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
         if grey is None:
             raise ValueError("its colours of more than 8 bits cannot be decoded")
@@ -287,6 +288,7 @@ def _deep_values(image: Image.Image, upright: Image.Image) -> np.ndarray | None:
 def _bits(image: Image.Image) -> int:
     """Bits of each colour, as the file stores them."""
     if image.format == "PNG":
-        return 16 if any("16" in str(tile[3]) for tile in image.tile) else 8
+        tiles = image.tile  # type: ignore[attr-defined]
+        return 16 if any("16" in str(tile[3]) for tile in tiles) else 8
     bits = image.tag_v2.get(258, 8)  # type: ignore[attr-defined]
     return max(bits) if isinstance(bits, tuple) else int(bits)

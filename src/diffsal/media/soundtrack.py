@@ -75,12 +75,11 @@ class SoundTimeline:
         if self.resampler is None:
             self.resampler = av.AudioResampler(self.format, self.layout, self.rate)
             self.anchor, self.taken, self.source_rate = self.position, 0, decoded.sample_rate
-        if skip or self.is_mono:
-            decoded = _mended(decoded, skip, self.is_mono)
-        if decoded is not None:
-            self.taken += decoded.samples
-            decoded.pts = None
-            yield from self._given(self.resampler.resample(decoded))
+        mended = _mended(decoded, skip, self.is_mono)
+        if mended is not None:
+            self.taken += mended.samples
+            mended.pts = None
+            yield from self._given(self.resampler.resample(mended))
 
     def _expected_seconds(self) -> float:
         if self.resampler is None:

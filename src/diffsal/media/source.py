@@ -118,6 +118,7 @@ class Source:
 
     def _from(self, start: float | None, before: int) -> Iterator[Frame]:
         """:meth:`frames` without its checks; pictures become arrays only when they are wanted."""
+        raw: Iterator[tuple[int, float, Any]]
         if self.pictures:
             raw = self._pictures()
         elif self.camera is not None:
@@ -129,8 +130,8 @@ class Source:
             if start is not None and seconds < start:
                 waiting.append((index, seconds, picture))
                 continue
-            for item in (*waiting, (index, seconds, picture)):
-                yield Frame(*item[:2], upright(item[2]) if isinstance(item[2], av.VideoFrame) else item[2])
+            for number, shown, found in (*waiting, (index, seconds, picture)):
+                yield Frame(number, shown, upright(found) if isinstance(found, av.VideoFrame) else found)
             waiting.clear()
 
     def _pictures(self) -> Iterator[tuple[int, float, np.ndarray]]:
@@ -143,6 +144,7 @@ class Source:
                 self.problems.append(f"{error} (frame {index} is left out)")
 
     def _shots(self) -> Iterator[tuple[int, float, np.ndarray]]:
+        assert self.camera is not None
         camera, index = cv2.VideoCapture(self.camera), 0
         try:
             began = time.monotonic()
@@ -228,7 +230,7 @@ def open_source(source: str | Path | int) -> Source:
         return _open_camera(int(name))
     if name.startswith(("http://", "https://")):
         return _probe(Source(name, name))
-    path = Path(source)
+    path = Path(name)
     try:
         there = path.exists()
     except OSError as error:  # in a folder that is closed to us
@@ -277,10 +279,11 @@ def expand(source: str) -> list[str]:
 def numbered_pictures(folder: Path) -> list[Path]:
     """The pictures of a folder by number, if they are numbered (``7.png``, ``img_07.jpg``) with one prefix; else []."""
     pictures = _listed(folder, PICTURE_SUFFIXES)
-    matches = [re.fullmatch(r"(.*?)(\d+)", p.stem) for p in pictures]
-    if not all(matches) or len({m[1] for m in matches}) > 1 or len({int(m[2]) for m in matches}) < len(pictures):
+    matches = [m for p in pictures if (m := re.fullmatch(r"(.*?)(\d+)", p.stem))]
+    numbers = [int(m[2]) for m in matches]
+    if len(set(numbers)) < len(pictures) or len({m[1] for m in matches}) > 1:
         return []
-    return [p for _, p in sorted(zip((int(m[2]) for m in matches), pictures, strict=True))]
+    return [p for _, p in sorted(zip(numbers, pictures, strict=True))]
 
 
 def _listed(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

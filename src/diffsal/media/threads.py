@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -50,7 +50,7 @@ def _next_of(waiting: queue.Queue):
             return waiting.get(timeout=WAKE_SECONDS)
 
 
-def prefetch(items: Iterator[T], size: int = PREFETCHED) -> Iterator[T]:
+def prefetch(items: Iterator[T], size: int = PREFETCHED) -> Generator[T]:
     """The same items, made in a thread of their own, at most ``size`` ahead; what fails there is raised here.
 
     Closing the iterator stops the thread and closes ``items``.

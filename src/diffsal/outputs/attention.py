@@ -95,6 +95,8 @@ class Region:
         """Which pixels of a picture of this size lie in it; a pixel counts where its middle does."""
         if self.mask is not None:
             return cv2.resize(self.mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        if self.box is None:
+            raise ValueError(f"region {self.name}: neither a box nor a mask")
         left, top, right, bottom = self.box
         if max(self.box) <= 1:
             left, right, top, bottom = left * width, right * width, top * height, bottom * height

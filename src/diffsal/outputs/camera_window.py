@@ -27,7 +27,7 @@ class Screen:
             reason = " ".join(str(error).split())
             raise InputError(f"{title}: no window can be opened ({reason}); write a file with -o OUT.mp4") from None
         self.photo_image = tkinter.PhotoImage
-        self.closed = False
+        self.closed = self.is_gone = False
         self.root.title(f"diffsal: {title}")
         self.root.protocol("WM_DELETE_WINDOW", self.stop)
         for key in ("<q>", "<Escape>"):
@@ -47,8 +47,8 @@ class Screen:
 
     def close(self) -> None:
         """Take the window away."""
-        if self.root is not None:
+        if not self.is_gone:
             self.root.destroy()
-            self.root = None
+            self.is_gone = True
 
     discard = close

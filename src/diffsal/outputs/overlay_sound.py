@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class OverlaySound:
         self.packets.close()
         self.input.close()
 
-    def _copied(self, copied: Any) -> Iterator[tuple[float, Any]]:
+    def _copied(self, copied: Any) -> Generator[tuple[float, Any]]:
         last = None
         for packet in self.decoding.packets():
             if packet.dts is None or packet.pts is None or packet.is_corrupt:
@@ -71,7 +71,7 @@ class OverlaySound:
             packet.stream = copied
             yield float(packet.dts * packet.time_base), packet
 
-    def _encoded(self, coded: Any) -> Iterator[tuple[float, Any]]:
+    def _encoded(self, coded: Any) -> Generator[tuple[float, Any]]:
         timeline = SoundTimeline(self.decoding, "fltp", LAYOUT, RATE)
         count = coded.codec_context.frame_size or 1024
         kept = np.zeros((2, 0), np.float32)  # not yet encoded

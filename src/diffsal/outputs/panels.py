@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,8 +55,8 @@ def heat_over(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     """``values`` (any size), from their lowest to their highest, as heat over ``image``."""
     low, high = float(values.min()), float(values.max())
     levels = (values - low) / max(high - low, 1e-9)
-    levels = cv2.resize(levels.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    return Overlayer().draw(image, levels)
+    sized = cv2.resize(levels.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return Overlayer().draw(image, sized)
 
 
 def figure(
@@ -79,7 +80,9 @@ def figure(
 
 def write_figure(path: Path, image: np.ndarray) -> None:
     """PNG, JPEG or PDF (one page at 200 dots per inch), by the name's ending; whole or not at all."""
-    options = {".png": {"optimize": True}, ".pdf": {"resolution": PDF_DOTS_PER_INCH, "quality": 92}}
+    options: dict[str, dict[str, Any]] = {
+        ".png": {"optimize": True}, ".pdf": {"resolution": PDF_DOTS_PER_INCH, "quality": 92},
+    }
     with whole_file(path) as place:
         Image.fromarray(image).save(place, **options.get(path.suffix.lower(), {"quality": 88}))
 

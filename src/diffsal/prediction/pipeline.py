@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -296,7 +296,7 @@ class Stream:
         frames = [x.features for x in self.buffer.window(first, length, self.engine.frame_step)]
         change = [x.brightness for x in self.buffer.window(first, length)]
         heard = tuple(h.of(frame, position + self.plan.after) for h in self.hearings)
-        yield Window(frame, frames, None if change[0] is None else np.stack(change), heard)
+        yield Window(frame, frames, None if change[0] is None else np.stack(cast("list[ndarray]", change)), heard)
 
     def sample(
         self, windows: Iterator[Window], pool: Executor, sampling: SamplingConfig, samples: int = 1

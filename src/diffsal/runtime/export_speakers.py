@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,11 +28,15 @@ FACE_STATES = (  # of a face's stream: the last inputs of every convolution over
 )
 
 
+BatchNorm = nn.BatchNorm2d | nn.BatchNorm3d
+
+
 class FoldedConv(nn.Module):
     """A convolution with its batch norm folded into it, and ReLU; ``weight`` in any layout."""
 
-    def __init__(self, weight: Tensor, norm: nn.Module, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, weight: Tensor, norm: BatchNorm, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
+        assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         self.weight = nn.Parameter((weight * scale.view(-1, 1, 1, 1)).detach())
         self.bias = nn.Parameter((norm.bias - norm.running_mean * scale).detach())
@@ -90,7 +95,7 @@ class FoldedSound(nn.Module):
     def _folded(block: SoundBlock) -> list[FoldedConv]:
         pairs = ((block.m_1, block.m_norm_1), (block.m_2, block.m_norm_2), (block.t_1, block.t_norm_1),
                  (block.t_2, block.t_norm_2))
-        return [FoldedConv(conv.weight, norm, padding=conv.padding) for conv, norm in pairs]
+        return [FoldedConv(conv.weight, norm, padding=cast("tuple[int, int]", conv.padding)) for conv, norm in pairs]
 
     def forward(self, mfcc: Float[Tensor, "n4 13"]) -> Float[Tensor, "n 128"]:
         x = mfcc.transpose(0, 1)[None, None]
@@ -123,8 +128,8 @@ def halve_weights(graph) -> None:
         name = stored.name
         stored.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
         casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    for cast in reversed(casts):
-        graph.graph.node.insert(0, cast)
+    for node in reversed(casts):
+        graph.graph.node.insert(0, node)
 
 
 def export(model: LRASD, folder: Path, half: bool = True) -> None:
@@ -147,8 +152,8 @@ def _write(module: nn.Module, inputs: tuple, path: Path, names: list[str], outpu
     import onnx
 
     stream = io.BytesIO()
-    torch.onnx.export(module, inputs, stream, dynamo=False, opset_version=OPSET, input_names=names,
-                      output_names=outputs, dynamic_axes=axes)
+    torch.onnx.export(module, inputs, stream,  # type: ignore[arg-type]
+                      dynamo=False, opset_version=OPSET, input_names=names, output_names=outputs, dynamic_axes=axes)
     graph = onnx.load_from_string(stream.getvalue())
     if half:
         halve_weights(graph)

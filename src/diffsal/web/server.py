@@ -89,7 +89,7 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def _names_this_computer(self) -> bool:
         # Another site whose name was pointed here (DNS rebinding) still says its own name
-        port = self.server.server_address[1]
+        port = self.connection.getsockname()[1]
         return self.headers.get("Host", "") in {f"localhost:{port}", f"{HOST}:{port}"}
 
     @staticmethod
