@@ -164,9 +164,9 @@ def predict(
 
     wanted = Outputs(output, maps, npz, sheet, json, moments)
     asked: dict[str, Any] = {
-        "steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None, "device": device.value,
-        "spacing": spacing and spacing.value, "mute": mute, "start": start, "end": end, "colormap": colormap.value, "opacity": opacity,
-        "regions": [read_region(text) for text in roi or []],
+        "steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None,
+        "spacing": spacing and spacing.value, "device": device.value, "mute": mute, "start": start, "end": end,
+        "colormap": colormap.value, "opacity": opacity, "regions": [read_region(text) for text in roi or []],
     }
     ready = load_engine(weights, engine.value, device.value)
     raise typer.Exit(run_all(ready, inputs, wanted, only_maps, force, asked))
