@@ -2,9 +2,7 @@
 
 import base64
 import json
-import shutil
 import threading
-import time
 from pathlib import Path
 
 import av
@@ -14,52 +12,18 @@ import pytest
 
 import diffsal
 from diffsal.web.server import page_server
+from tests.web.chromium import maps_of, open_file, open_page, wait, wait_for
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bigbuckbunny.mp4"
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)"),
-    pytest.mark.timeout(600),
-]
-ARGUMENTS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio"]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("web")]
 
 
 @pytest.fixture(scope="module")
-def page():
-    with page_server(0) as server, playwright.sync_playwright() as driver:
+def page(browser):
+    with page_server(0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page()
-        page.goto(f"http://localhost:{server.server_address[1]}/")
-        wait(page, "document.getElementById('status').textContent.startsWith('Ready')")
-        yield page
-        browser.close()
+        yield open_page(browser, server.server_address[1])
         server.shutdown()
-
-
-def wait(page, condition: str, seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if page.evaluate(f"() => !!({condition})"):
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"{condition} did not come; the page says: {page.text_content('#status')}")
-
-
-def open_file(page, path: Path, state: str = "done") -> None:
-    """Chooses the file, and waits until the page says of this file that it is ``state``."""
-    page.set_input_files("#file", str(path))
-    wait_for(page, path.name, state)
-
-
-def wait_for(page, name: str, state: str) -> None:
-    wait(page, f"document.body.dataset.file === '{name}' && document.body.dataset.state === '{state}'")
-
-
-def maps_of(page) -> dict[int, np.ndarray]:
-    found = page.evaluate("() => diffsalMaps().map(m => [m.index, m.height, m.width, Array.from(m.map)])")
-    return {i: np.array(values, float).reshape(h, w) for i, h, w, values in found}
 
 
 def cc(own: np.ndarray, saliency: np.ndarray) -> float:
@@ -91,8 +55,7 @@ def test_a_clip_with_sound_plays_and_its_maps_are_the_python_engines(page, clip,
     for frame in diffsal.predict(model, clip, indices=sorted(found)):
         compared.append(cc(found[frame.index], frame.saliency))
     assert len(compared) == len(found) >= 6
-    # Maps of the page are bytes: dim ones (peak .19) have some 50 steps, which costs them up to .0012
-    assert np.mean(compared) >= 0.999 and min(compared) >= 0.998, compared
+    assert min(compared) >= 0.999, compared
     with page.expect_download() as saved:
         page.click("#save-json")
     saved.value.save_as(tmp_path / "attention.json")
@@ -154,3 +117,34 @@ def test_a_broken_file_is_told(page, clip, tmp_path, name):
     assert page.get_attribute("#status", "class") == "failed"
     assert page.text_content("#status").startswith(name)
     assert maps_of(page) == {}
+
+
+def test_a_region_is_drawn_by_keys_and_its_share_saved(page, picture, tmp_path):
+    open_file(page, picture)
+    page.focus("#region")
+    for key in ("Enter", *["ArrowLeft"] * 5, *["Shift+ArrowDown"] * 10, "Enter"):
+        page.keyboard.press(key)
+    assert page.text_content("#status") == "Region 1 added."
+    assert page.evaluate("() => document.activeElement.id") == "region"
+    with page.expect_download() as saved:
+        page.click("#save-json")
+    saved.value.save_as(tmp_path / "attention.json")
+    document = json.loads((tmp_path / "attention.json").read_text())
+    left, top, right, bottom = document["regions"][0]["box"]
+    assert [round(v, 6) for v in (left, top, right, bottom)] == [0.3, 0.4, 0.5, 0.8]
+    own = maps_of(page)[0]
+    y, x = [(np.arange(n) + 0.5) / n for n in own.shape]
+    inside = own[np.ix_((y >= top) & (y < bottom), (x >= left) & (x < right))].sum() / own.sum()
+    assert document["frames"][0]["regions"]["Region 1"] == pytest.approx(inside, abs=1e-6)
+    assert page.text_content("#regions output") == f"{100 * inside:.0f} %"
+    page.click("#regions button")
+    assert page.locator("#regions li").count() == 0
+
+
+def test_the_camera_has_a_map_until_a_file_is_opened(page, picture):
+    page.click("#camera")
+    wait(page, "diffsalMaps().length && diffsalMaps()[0].index > 1")
+    assert page.evaluate("() => diffsalMaps().length") == 1  # a stream without end keeps no past
+    open_file(page, picture)
+    assert list(maps_of(page)) == [0]
+    assert page.evaluate("() => document.getElementById('video').srcObject") is None

@@ -1,7 +1,15 @@
 // After the first visit the page works offline. On hosts that do not send them, adds the headers that threads need.
-const CACHE = "diffsal-1";
-self.addEventListener("install", () => self.skipWaiting());
-self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+const CACHE = "diffsal-2";
+const PAGE = ["./", "index.css", "index.js", "worker.js", "weights.json", "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs"];
+
+self.addEventListener("install", (event) => {
+  self.skipWaiting(); // the page itself came before this script: fetch it once more
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(PAGE)));
+});
+self.addEventListener("activate", (event) => event.waitUntil((async () => {
+  for (const name of await caches.keys()) if (name.startsWith("diffsal-") && name !== CACHE) await caches.delete(name);
+  await self.clients.claim();
+})()));
 
 function isolated(answer) {
   const headers = new Headers(answer.headers);
@@ -13,12 +21,15 @@ function isolated(answer) {
 
 async function answer(request) {
   const cache = await caches.open(CACHE);
-  const large = /\.(onnx|gz)$/.test(new URL(request.url).pathname);
-  const kept = await cache.match(request, { ignoreSearch: true });
-  if (large && kept) return kept; // the page checks the weights' hash
+  const large = /\.(onnx|gz)$/.test(new URL(request.url).pathname); // their version or hash stands in their query
+  const kept = await cache.match(request, { ignoreSearch: !large });
+  if (large && kept) return isolated(kept);
   try {
     const fresh = await fetch(request);
-    if (fresh.ok && fresh.status === 200) await cache.put(request, fresh.clone());
+    if (fresh.status === 200) {
+      if (large) await cache.delete(request, { ignoreSearch: true }); // of earlier versions
+      await cache.put(request, fresh.clone()).catch(() => undefined); // a full disk
+    }
     return isolated(fresh);
   } catch (error) {
     if (kept) return isolated(kept);

@@ -1,11 +1,12 @@
-// Where attention is, in numbers: peaks, how much moves, shares in regions. Maps are bytes.
+// Where attention is, in numbers: peaks, how much moves, shares in regions. Maps are 16-bit.
 
 export interface SeenMap {
   index: number;
   seconds: number;
-  map: Uint8Array;
+  map: Uint16Array; // 65535 is 1
   width: number;
   height: number;
+  most?: number; // what the brightest colour stands for
 }
 
 export interface Region {
@@ -13,7 +14,7 @@ export interface Region {
   box: [number, number, number, number]; // left, top, right, bottom, as fractions
 }
 
-const total = (map: Uint8Array) => map.reduce((a, b) => a + b, 0) || 1;
+const total = (map: Uint16Array) => map.reduce((a, b) => a + b, 0) || 1;
 
 /** Half the sum of absolute differences of two maps as distributions: the share of attention that moved. */
 export function moved(before: SeenMap, now: SeenMap): number {
@@ -42,7 +43,7 @@ export function peak(seen: SeenMap): { x: number; y: number; height: number } {
   return {
     x: ((best % seen.width) + 0.5) / seen.width,
     y: (Math.floor(best / seen.width) + 0.5) / seen.height,
-    height: seen.map[best] / 255,
+    height: seen.map[best] / 65535,
   };
 }
 

@@ -22,12 +22,20 @@ export function colours(name: string): Uint8Array {
   return table;
 }
 
-/** A map as RGBA pixels; each is the more opaque the higher its value. */
-export function heat(map: Uint8Array, table: Uint8Array, opacity: number): Uint8ClampedArray<ArrayBuffer> {
-  const pixels = new Uint8ClampedArray(new ArrayBuffer(map.length * 4));
+/** The highest value that colours stand for, which follows the maps' own; as `diffsal predict -o` does. */
+export function brightest(before: number, map: Uint16Array): number {
+  const highest = map.reduce((a, b) => Math.max(a, b), 1);
+  return before ? Math.max(0.9 * before + 0.1 * highest, highest) : highest;
+}
+
+/** A map as RGBA pixels; each is the more opaque the higher its value, and `most` has the brightest colour. */
+export function heat(map: Uint16Array, table: Uint8Array, opacity: number, most: number): Uint8ClampedArray<ArrayBuffer> {
+  const pixels = new Uint8ClampedArray(map.length * 4);
+  const alphas = Uint8Array.from({ length: 256 }, (_, v) => Math.round(255 * opacity * (v / 255) ** 0.75));
   for (let i = 0; i < map.length; i++) {
-    pixels.set(table.subarray(map[i] * 3, map[i] * 3 + 3), i * 4);
-    pixels[i * 4 + 3] = Math.round(255 * opacity * Math.min(1, (map[i] / 255) * 2));
+    const level = Math.min(255, Math.round((255 * map[i]) / most));
+    for (let c = 0; c < 3; c++) pixels[i * 4 + c] = table[level * 3 + c];
+    pixels[i * 4 + 3] = alphas[level];
   }
   return pixels;
 }

@@ -1,22 +1,23 @@
 // The page: what is on the screen, and what the buttons do.
 
-import { mapAt, moved, peak, peaksOf, share, type Region, type SeenMap } from "./attention";
-import { COLOUR_MAPS, colours, heat } from "./colours";
+import { mapAt, moved, peak, share, type SeenMap } from "./attention";
+import { brightest, COLOUR_MAPS, colours, heat } from "./colours";
+import { Regions } from "./regions";
 import { saveOverlay } from "./save";
+import { Timeline } from "./timeline";
 
 const $ = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
 const video = $<HTMLVideoElement>("video");
 const picture = $<HTMLCanvasElement>("picture");
 const overlay = $<HTMLCanvasElement>("heat");
 const side = $<HTMLCanvasElement>("side");
-const timeline = $<HTMLCanvasElement>("timeline");
 const colourChoice = $<HTMLSelectElement>("colours");
 const opacity = $<HTMLInputElement>("opacity");
 const small = document.createElement("canvas"); // a map at its own size
 
 let maps: SeenMap[] = [];
 let movement: number[] = [];
-let regions: Region[] = [];
+let drawn: SeenMap | undefined; // the map on the screen
 let file: File | null = null;
 let mode: "video" | "picture" | "camera" = "video";
 let duration = 0;
@@ -25,6 +26,8 @@ let stream: MediaStream | null = null;
 let job = 0; // each file, picture and camera has a number; what the worker says about an earlier one is not for the screen
 let ending = new AbortController(); // ends what the page itself still does for the job
 
+const regions = new Regions(overlay, $("region"), $("regions"), () => draw(), (message) => tell(message));
+const timeline = new Timeline($<HTMLCanvasElement>("timeline"), (seconds) => (video.currentTime = seconds), () => video.currentTime);
 const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "worker" });
 
 function tell(message: string, failed = false): void {
@@ -44,9 +47,10 @@ worker.onmessage = ({ data }) => {
   else if (data.kind === "failed") fail(data.message);
   else if (data.kind === "opened") duration = data.duration;
   else if (data.kind === "map") {
+    const before = maps[maps.length - 1];
     if (mode === "camera") maps.length = movement.length = 0;
-    movement.push(maps.length ? moved(maps[maps.length - 1], data) : 0);
-    maps.push(data);
+    movement.push(before ? moved(before, data) : 0);
+    maps.push({ ...data, most: brightest(before?.most ?? 0, data.map) });
     if (mode !== "video") draw();
   } else if (data.kind === "progress") {
     $<HTMLProgressElement>("progress").value = duration ? data.seconds / duration : 0;
@@ -77,7 +81,7 @@ function begin(next: typeof mode, chosen: File | null, message: string): number 
   file = chosen;
   maps = [];
   movement = [];
-  regions = [];
+  regions.clear();
   duration = 0;
   mode = next;
   document.body.dataset.file = chosen?.name ?? "camera";
@@ -91,8 +95,8 @@ function begin(next: typeof mode, chosen: File | null, message: string): number 
   video.hidden = next === "picture";
   picture.hidden = next !== "picture";
   tell(message);
-  listRegions();
   draw();
+  drawTimeline();
   return job;
 }
 
@@ -146,7 +150,7 @@ function sendCameraFrame(): void {
 function paint(target: CanvasRenderingContext2D, seen: SeenMap, width: number, height: number, alpha: number): void {
   small.width = seen.width;
   small.height = seen.height;
-  small.getContext("2d")!.putImageData(new ImageData(heat(seen.map, table, alpha), seen.width, seen.height), 0, 0);
+  small.getContext("2d")!.putImageData(new ImageData(heat(seen.map, table, alpha, seen.most!), seen.width, seen.height), 0, 0);
   target.imageSmoothingEnabled = true;
   target.drawImage(small, 0, 0, width, height);
 }
@@ -168,89 +172,31 @@ function draw(): void {
     } else if ($<HTMLInputElement>("sides").checked) continue;
     if (seen) paint(context, seen, width, height, alpha);
   }
-  const context = overlay.getContext("2d")!;
-  context.strokeStyle = "white";
-  context.lineWidth = Math.max(2, width / 300);
-  for (const { box: [l, t, r, b] } of regions) context.strokeRect(l * width, t * height, (r - l) * width, (b - t) * height);
-  if (seen) for (const [i, { box }] of regions.entries()) {
-    const output = document.querySelector(`#regions li:nth-child(${i + 1}) output`);
-    if (output) output.textContent = `${Math.round(100 * share(seen, box))} %`;
-  }
+  regions.paint(overlay.getContext("2d")!, width, height, seen);
+  if (seen && seen !== drawn) overlay.setAttribute("aria-label", described(seen));
+  drawn = seen;
+}
+
+function described(seen: SeenMap): string {
+  const { x, y } = peak(seen);
+  const third = (v: number, names: string[]) => names[Math.min(2, Math.floor(3 * v))];
+  return `Heat map over the picture. Most attention: ${third(y, ["top", "middle", "bottom"])} ${third(x, ["left", "centre", "right"])}.`;
 }
 
 function drawTimeline(): void {
-  const ratio = devicePixelRatio || 1;
-  const width = (timeline.width = timeline.clientWidth * ratio);
-  const height = (timeline.height = timeline.clientHeight * ratio);
-  const context = timeline.getContext("2d")!;
-  const total = duration || video.duration || 1;
-  const most = Math.max(...movement.slice(1), 0.01);
-  const x = (seconds: number) => (seconds / total) * width;
-  context.fillStyle = "#d95f0e";
-  for (let i = 0; i < maps.length; i++) {
-    const tall = (movement[i] / most) * height * 0.9;
-    context.fillRect(x(maps[i].seconds), height - tall, Math.max(1, width / (total * 12.5)), tall);
-  }
-  context.fillStyle = "#2b7de9";
-  for (const i of peaksOf(movement, 12, 8)) {
-    context.beginPath();
-    context.arc(x(maps[i].seconds), 8 * ratio, 5 * ratio, 0, 7);
-    context.fill();
-  }
-  context.fillRect(x(video.currentTime), 0, 2 * ratio, height);
-  timeline.setAttribute("aria-valuemax", total.toFixed(1));
-  timeline.setAttribute("aria-valuenow", video.currentTime.toFixed(1));
-  timeline.setAttribute("aria-valuetext", `${video.currentTime.toFixed(1)} of ${total.toFixed(1)} seconds`);
+  if (mode === "video") timeline.redraw(maps, movement, duration || video.duration, video.currentTime);
 }
 
 function tick(): void {
-  if (mode === "video" && maps.length) {
-    draw();
-    drawTimeline();
+  if (mode === "video") {
+    const seen = mapAt(maps, video.currentTime);
+    if (seen && (seen !== drawn || overlay.width !== video.videoWidth)) draw();
+    timeline.move(video.currentTime);
   }
   requestAnimationFrame(tick);
 }
 
-function listRegions(): void {
-  $("regions").replaceChildren(...regions.map((region, i) => {
-    const item = document.createElement("li");
-    const remove = document.createElement("button");
-    remove.textContent = "Remove";
-    remove.onclick = () => {
-      regions.splice(i, 1);
-      listRegions();
-      draw();
-    };
-    item.append(`${region.name}: `, document.createElement("output"), remove);
-    return item;
-  }));
-}
-
-let corner: [number, number] | null = null;
-const place = (event: PointerEvent): [number, number] => {
-  const box = overlay.getBoundingClientRect();
-  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-};
-overlay.onpointerdown = (event) => {
-  corner = place(event);
-  overlay.setPointerCapture(event.pointerId);
-};
-overlay.onpointerup = (event) => {
-  if (!corner) return;
-  const [x, y] = place(event);
-  const box: Region["box"] = [Math.min(x, corner[0]), Math.min(y, corner[1]), Math.max(x, corner[0]), Math.max(y, corner[1])];
-  corner = null;
-  if (box[2] - box[0] > 0.01 && box[3] - box[1] > 0.01) regions.push({ name: `Region ${regions.length + 1}`, box });
-  $("region").click();
-  listRegions();
-  draw();
-};
-$("region").onclick = () => {
-  const on = overlay.classList.toggle("drawing");
-  $("region").setAttribute("aria-pressed", String(on));
-};
-
-export function download(blob: Blob, name: string): void {
+function download(blob: Blob, name: string): void {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;
@@ -263,9 +209,9 @@ const stem = () => (file?.name ?? "camera").replace(/\.[^.]*$/, "");
 $("save-json").onclick = () => {
   const frames = maps.map((seen, i) => ({
     index: seen.index, seconds: seen.seconds, peak: peak(seen), moved: i ? movement[i] : null,
-    regions: Object.fromEntries(regions.map((r) => [r.name, share(seen, r.box)])),
+    regions: Object.fromEntries(regions.all.map((r) => [r.name, share(seen, r.box)])),
   }));
-  const document_ = { schema: "diffsal.page.attention", version: 1, source: file?.name ?? "camera", regions, frames };
+  const document_ = { schema: "diffsal.page.attention", version: 1, source: file?.name ?? "camera", regions: regions.all, frames };
   download(new Blob([JSON.stringify(document_)], { type: "application/json" }), `${stem()}.attention.json`);
 };
 $("save-png").onclick = () => {
@@ -304,14 +250,7 @@ $("sides").onchange = () => {
   $("second").hidden = !$<HTMLInputElement>("sides").checked;
   draw();
 };
-timeline.onclick = (event) => (video.currentTime = (event.offsetX / timeline.clientWidth) * (duration || video.duration));
-timeline.onkeydown = (event) => {
-  const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: 10, PageDown: -10 }[event.key];
-  if (step) {
-    event.preventDefault();
-    video.currentTime = Math.max(0, video.currentTime + step);
-  }
-};
+window.onresize = drawTimeline;
 $<HTMLInputElement>("file").onchange = (event) => {
   const input = event.target as HTMLInputElement;
   const chosen = input.files?.[0];
@@ -331,11 +270,22 @@ document.ondrop = (event) => {
   if (chosen) open(chosen);
 };
 
+/** Until the service worker sees what the page fetches, and so keeps it for when there is no network. */
+async function serviceWorker(): Promise<void> {
+  await navigator.serviceWorker.register("./sw.js");
+  await navigator.serviceWorker.ready;
+  if (!navigator.serviceWorker.controller) {
+    await new Promise((resolve) => {
+      navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true });
+      setTimeout(resolve, 3000); // a page that was reloaded by force never gets one
+    });
+  }
+}
+
 async function start(): Promise<void> {
   if ("serviceWorker" in navigator) {
-    await navigator.serviceWorker.register("./sw.js").catch(() => undefined);
+    await serviceWorker().catch(() => undefined);
     if (!crossOriginIsolated && !sessionStorage.getItem("reloaded")) {
-      await navigator.serviceWorker.ready;
       sessionStorage.setItem("reloaded", "once"); // now the service worker's headers allow threads
       location.reload();
       return;

@@ -30,13 +30,13 @@ class Job {
   }
 
   readonly map = (found: FinishedMap): void => {
-    const map = Uint8Array.from(found.map.values, (v) => Math.round(255 * Math.min(1, Math.max(0, v))));
+    const map = Uint16Array.from(found.map.values, (v) => Math.round(65535 * Math.min(1, Math.max(0, v))));
     const { width, height } = found.map;
     this.tell({ kind: "map", index: found.index, seconds: found.seconds, map, width, height }, [map.buffer]);
   };
 }
 
-async function fetchBytes(url: string): Promise<Uint8Array> {
+async function fetchBytes(url: string): Promise<Uint8Array<ArrayBuffer>> {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${url}: ${answer.status} ${answer.statusText}`);
   return new Uint8Array(await answer.arrayBuffer());
@@ -44,15 +44,16 @@ async function fetchBytes(url: string): Promise<Uint8Array> {
 
 async function load(base: string, job: Job): Promise<Network> {
   const about = await (await fetch(base + "weights.json")).json();
-  const packed = await fetch(base + "ort-wasm-simd-threaded.wasm.gz");
-  const stream = packed.body!.pipeThrough(new DecompressionStream("gzip"));
-  const wasm = await new Response(stream).arrayBuffer();
   const ort = await import(/* @vite-ignore */ base + "ort.wasm.min.mjs");
+  // The service worker keeps large files by their whole address: another version has another
+  const packed = await fetchBytes(`${base}ort-wasm-simd-threaded.wasm.gz?version=${ort.env.versions.web}`);
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const wasm = await new Response(stream).arrayBuffer();
   ort.env.wasm.wasmBinary = wasm;
   ort.env.wasm.wasmPaths = base;
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency || 1) : 1;
-  const bytes = await fetchBytes(base + about.file);
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes.slice().buffer));
+  const bytes = await fetchBytes(`${base}${about.file}?sha256=${about.sha256}`);
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   const hash = [...digest].map((b) => b.toString(16).padStart(2, "0")).join("");
   if (hash !== about.sha256) throw new Error("The weights are damaged: their SHA-256 is not the expected one. Reload the page.");
   const opened = await Network.open(ort, bytes, about.config, about.finish);

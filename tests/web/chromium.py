@@ -1,0 +1,49 @@
+"""The page in Chromium, driven by Playwright: opened, given files, and asked for its maps."""
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",  # a camera that shows a moving pattern
+]  # fmt: skip
+
+
+def open_page(context, port: int):
+    """The page of the server at ``port``, with its network loaded."""
+    page = context.new_page()
+    page.goto(f"http://localhost:{port}/")
+    wait(page, "document.getElementById('status').textContent.startsWith('Ready')")
+    return page
+
+
+def wait(page, condition: str, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if page.evaluate(f"() => !!({condition})"):
+                return
+        except Exception as error:
+            if "context was destroyed" not in str(error):  # the page reloads itself once on a static host
+                raise
+        time.sleep(0.2)
+    raise AssertionError(f"{condition} did not come; the page says: {page.text_content('#status')}")
+
+
+def open_file(page, path: Path, state: str = "done") -> None:
+    """Chooses the file, and waits until the page says of this file that it is ``state``."""
+    page.set_input_files("#file", str(path))
+    wait_for(page, path.name, state)
+
+
+def wait_for(page, name: str, state: str) -> None:
+    wait(page, f"document.body.dataset.file === '{name}' && document.body.dataset.state === '{state}'")
+
+
+def maps_of(page) -> dict[int, np.ndarray]:
+    found = page.evaluate("() => diffsalMaps().map(m => [m.index, m.height, m.width, Array.from(m.map)])")
+    return {i: np.array(values, float).reshape(h, w) for i, h, w, values in found}
