@@ -59,25 +59,71 @@ def explain(
 
 
 def compare(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="The video.")],
-    more: Annotated[list[str] | None, typer.Argument(metavar="NAME=DIR", help="More maps.")] = None,
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="The video; of two cuts the old one, A.")],
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[B | NAME=DIR]", help="With --roi: the new cut, B. Else: more maps.")
+    ] = None,
     maps: Annotated[
         list[str] | None, typer.Option(metavar="NAME=DIR", help="A model's maps, NNNNNN.png; ours first; repeatable.")
     ] = None,
     ground_truth: Annotated[
-        Path | None, typer.Option(help="Fixations (.csv, gaze layout), a folder of maps, or one with maps/, fixation/.")
+        list[Path] | None,
+        typer.Option(
+            help="Fixations (.csv, gaze layout), a folder of maps, or one with maps/, fixation/. Two cuts: a .csv each."
+        ),
     ] = None,
     output: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", metavar="FILE", help="PNG, JPEG or PDF; repeatable; default: PNG and PDF."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="PNG, JPEG or PDF; repeatable; default: PNG and PDF. Two cuts: .json .csv .png .pdf .svg .html.",
+        ),
     ] = None,
     each: Annotated[int, typer.Option(min=1, max=20, help="Frames of each kind.")] = 1,
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=…", help="Two cuts: a region, as of `diffsal regions`; repeatable."),
+    ] = None,
+    roi_b: Annotated[
+        list[str] | None, typer.Option("--roi-b", metavar="NAME=…", help="Where that region is in B, if elsewhere.")
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=BOX@SECONDS", help="Two cuts: follow what is in this box; repeatable."),
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME >= 0.05'", help="Two cuts: exit with 3 if it is not so in all of B; repeatable."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, max=64, help="Two cuts: maps per frame, for an interval.")] = 1,
+    weights: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="Two cuts: weights by name or as a file.")
+    ] = "compact",
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Two cuts: denoising steps.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Two cuts: of the noise and of the intervals.")] = 0,
+    mute: Annotated[bool, typer.Option("--mute", help="Two cuts: predict as if there were no sound.")] = False,
+    device: Annotated[Device, typer.Option(help="Two cuts: where the network runs.")] = Device.cpu,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
-    """Models side by side: picture, humans, maps, with CC and NSS, on frames that a rule chooses."""
+    """Models side by side on one video, by maps that they made; or two cuts, by regions: `compare A B --roi NAME=…`."""
+    if roi or track:
+        from diffsal.cli.cuts import CutOptions, compare_two
+
+        if len(more or []) != 1 or maps:
+            raise typer.BadParameter("two cuts are compared: give A and B, and no --maps")
+        predicting = {"steps": steps, "seed": seed, "mute": mute, "device": device.value}
+        lists = ([*(x or [])] for x in (roi, roi_b, track, require, ground_truth, output))
+        compare_two(video, (more or [""])[0], CutOptions(*lists, weights, samples, predicting, force))
+        return
+    if require or roi_b:
+        raise typer.BadParameter("--require and --roi-b are of two cuts: give --roi")
+    if len(ground_truth or []) > 1:
+        raise typer.BadParameter("one video has one --ground-truth")
     pairs = [pair.partition("=") for pair in (maps or []) + (more or [])]
     if not pairs or not all(name and folder for name, _, folder in pairs):
-        raise typer.BadParameter("give each model's maps as --maps NAME=DIR")
+        raise typer.BadParameter("give each model's maps as --maps NAME=DIR; to compare two cuts, give --roi")
     if len({name for name, *_ in pairs}) < len(pairs):
         raise typer.BadParameter("two models have the same name")
     from diffsal.bars import watched
@@ -92,7 +138,7 @@ def compare(
     for path in outputs:
         check_output(path, force, (".png", ".jpg", ".pdf"))
     models = [Maps.read(name, Path(folder), source) for name, _, folder in pairs]
-    humans = Humans.read(ground_truth, source) if ground_truth else None
+    humans = Humans.read(ground_truth[0], source) if ground_truth else None
     with watched(video, source.num_frames) as show:
         comparison = measure(source, models, humans, show)
         image = draw(source, models, humans, comparison, each)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +19,34 @@ if TYPE_CHECKING:
     from diffsal.decisions.regions import Attended
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's
+STROKES: tuple[Any, ...] = ("-", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))  # the second, third, … seven regions
+PEOPLE_STROKE = (0, (4, 3))
+NAME_WIDTH, MOST_NAME_LINES = 24, 3  # characters and lines of a name in the legend
+LEGEND_ROWS = 22  # of one column
+
+
+def figure_class() -> Any:
+    """matplotlib's Figure; :class:`InputError` where it is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("charts need matplotlib: pip install matplotlib, or ask for .json and .csv only") from None
+    return Figure
+
+
+def shortened(name: str, width: int) -> str:
+    """At most ``width`` characters, and nothing that matplotlib reads as mathematics."""
+    return (name if len(name) <= width else name[: width - 1] + "…").replace("$", r"\$")
 
 
 def draw_chart(result: Attended) -> Any:
     """A matplotlib figure: frames above, below a line per region; people dashed, cuts dotted, the threshold grey.
 
+    The legend stands beside the lines, the region with the largest mean share first.
     Raises :class:`InputError` where matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("charts need matplotlib: pip install matplotlib, or ask for .json and .csv only") from None
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    num_rows = min(LEGEND_ROWS, len(result.shares) + bool(result.people))
+    figure = figure_class()(figsize=(11, max(5.0, 2.2 + 0.34 * num_rows)), layout="constrained")
     columns = max(1, len(result.strip))
     grid = figure.add_gridspec(2, columns, height_ratios=[1, 3])
     for k, (seconds, image) in enumerate(result.strip):
@@ -37,27 +55,37 @@ def draw_chart(result: Attended) -> Any:
         axes.set_title(f"{seconds:.1f} s", fontsize=9)
         axes.set_axis_off()
     axes = figure.add_subplot(grid[1, :])
+    ranks = {m.name: m.rank for m in result.measures()}
+    lines: dict[str, Any] = {}
     for k, (name, shares) in enumerate(result.shares.items()):
-        colour = COLOURS[k % len(COLOURS)]
-        axes.plot(result.seconds, 100 * np.array(shares), color=colour, label=name, linewidth=1.8)
+        colour, stroke = COLOURS[k % len(COLOURS)], STROKES[k // len(COLOURS) % len(STROKES)]
+        (line,) = axes.plot(result.seconds, 100 * np.array(shares), color=colour, linestyle=stroke, linewidth=1.8)
+        lines[name] = line
         if name in result.people:
-            axes.plot(
-                result.seconds,
-                100 * np.array(result.people[name]),
-                "--",
-                color=colour,
-                alpha=0.6,
-                linewidth=1,
-                label=f"{name}, people",
-            )
+            people = 100 * np.array(result.people[name])
+            axes.plot(result.seconds, people, color=colour, linestyle=PEOPLE_STROKE, alpha=0.6, linewidth=1)
     for cut in result.cuts:
         axes.axvline(result.seconds[cut], color="0.6", linestyle=":", linewidth=1)
     axes.axhline(100 * result.threshold, color="0.6", linewidth=0.8)
     axes.set(xlabel="seconds", ylabel="share of attention (%)", xlim=(result.seconds[0], max(result.seconds[-1], 1e-3)))
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper right", fontsize=9, frameon=False)
+    order = sorted(lines, key=lambda name: ranks[name])
+    handles, labels = [lines[name] for name in order], [_label(name) for name in order]
+    if result.people:
+        handles.append(axes.plot([], [], color="0.4", linestyle=PEOPLE_STROKE, linewidth=1)[0])
+        labels.append("people, each in its colour")
+    figure.legend(
+        handles, labels, loc="outside right center", fontsize=9, frameon=False, ncols=1 + (num_rows - 1) // LEGEND_ROWS
+    )
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _label(name: str) -> str:
+    lines = textwrap.wrap(name, NAME_WIDTH) or [name]
+    if len(lines) > MOST_NAME_LINES:
+        lines = [*lines[: MOST_NAME_LINES - 1], lines[MOST_NAME_LINES - 1][: NAME_WIDTH - 1] + "…"]
+    return "\n".join(lines).replace("$", r"\$")
 
 
 def chart_bytes(result: Attended, kind: str) -> bytes:
@@ -69,35 +97,52 @@ def chart_bytes(result: Attended, kind: str) -> bytes:
 
 def chart_html(result: Attended) -> str:
     """A ``<figure>`` with the chart and a table of the measures, to stand in any HTML page; nothing is fetched."""
-    picture = base64.b64encode(chart_bytes(result, "png")).decode()
-    head = "".join(
-        f"<th>{c}</th>"
-        for c in ("region", "rank", "mean", "highest", "first at", "attended", "longest gap", "over chance")
-    )
-    rows = "".join(
-        f"<tr><td>{html.escape(m.name)}</td><td>{m.rank}</td><td>{m.mean:.1%}</td><td>{m.highest:.1%}</td>"
-        f"<td>{'never' if m.first_seconds is None else f'{m.first_seconds:.2f} s'}</td>"
-        f"<td>{m.attended_seconds:.2f} s</td>"
-        f"<td>{m.longest_gap_seconds:.2f} s</td><td>{'–' if m.lift is None else f'{m.lift:.1f}×'}</td></tr>"
+    agreement, people = result.agreement(), {m.name: m for m in result.measures(people=True)}
+    head = ["region", "rank", "mean", "highest", "first at", "attended", "longest gap", "over chance"]
+    head += ["people", "r with people"] * bool(people)
+    rows = [
+        [
+            m.name,
+            str(m.rank),
+            f"{m.mean:.1%}",
+            f"{m.highest:.1%}",
+            "never" if m.first_seconds is None else f"{m.first_seconds:.2f} s",
+            f"{m.attended_seconds:.2f} s",
+            f"{m.longest_gap_seconds:.2f} s",
+            "–" if m.lift is None else f"{m.lift:.1f}×",
+            *([f"{people[m.name].mean:.1%}", f"{agreement[m.name][1]:.2f}"] if people else []),
+        ]
         for m in result.measures()
-    )
-    name = html.escape(Path(result.source).name)
+    ]
+    caption = f"{Path(result.source).name}: share of attention of each region, threshold {result.threshold:.0%}"
+    return picture_html(chart_bytes(result, "png"), caption, head, rows)
+
+
+def picture_html(png: bytes, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A ``<figure>`` with a picture, its caption and a table below."""
+    cells = "".join(f"<th>{html.escape(c)}</th>" for c in head)
+    table = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    words, data = html.escape(caption), base64.b64encode(png).decode()
     return (
-        f'<figure><img alt="Share of attention of each region over time, {name}" style="max-width:100%" '
-        f'src="data:image/png;base64,{picture}"><figcaption>{name}: share of attention, threshold '
-        f"{result.threshold:.0%}</figcaption><table><tr>{head}</tr>{rows}</table></figure>"
+        f'<figure><img alt="{words}" style="max-width:100%" src="data:image/png;base64,{data}">'
+        f"<figcaption>{words}</figcaption><table><tr>{cells}</tr>{table}</table></figure>"
+    )
+
+
+def html_page(title: str, body: str) -> str:
+    """A page that opens from disk and fetches nothing; ``body`` is HTML, ``title`` words."""
+    words = html.escape(title)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{words}</title>'
+        "<style>body{font:16px sans-serif;max-width:70em;margin:2em auto;padding:0 1em}figure{margin:0}"
+        "table{border-collapse:collapse;margin-top:1em}td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid "
+        f"#ddd}}</style><h1>{words}</h1>{body}</html>\n"
     )
 
 
 def write_chart(result: Attended, place: Path) -> None:
     """By the ending of ``place``: ``.png``, ``.pdf``, ``.svg``, or ``.html``, a page that opens from disk."""
     if place.suffix.lower() == ".html":
-        title = html.escape(Path(result.source).name)
-        page = (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-            "<style>body{font:16px sans-serif;max-width:70em;margin:2em auto;padding:0 1em}td,th{padding:.2em .8em;"
-            f"text-align:left}}</style><h1>{title}</h1>{chart_html(result)}</html>\n"
-        )
-        write_whole(place, page.encode())
+        write_whole(place, html_page(Path(result.source).name, chart_html(result)).encode())
         return
     write_whole(place, chart_bytes(result, place.suffix.lower()[1:]))

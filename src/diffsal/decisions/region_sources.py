@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from diffsal.errors import InputError
 from diffsal.media.pictures import read_grey
-from diffsal.media.source import Frame, Source, numbered_pictures
+from diffsal.media.source import Source, numbered_pictures
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 BOX_COLUMNS = ("left", "top", "right", "bottom")
@@ -23,15 +23,28 @@ MOST_ERROR = 2.0  # pixels from where a point started, when it was followed ther
 LEAST_POINTS = GRID * GRID // 2
 
 
+class Shown(Protocol):
+    """What a region needs of a frame or a prediction: its index, its time and its picture (h, w, 3)."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def image(self) -> np.ndarray: ...
+
+
 class MovingRegion(Protocol):
     """A named region: where it is on a frame, if it is there at all."""
 
     name: str
 
-    def mask(self, frame: Frame) -> Bool[np.ndarray, "h w"] | None:
+    def mask(self, frame: Shown) -> Bool[np.ndarray, "h w"] | None:
         """Which pixels of the frame lie in it; None where it is not in the picture."""
 
-    def box(self, frame: Frame) -> Box | None:
+    def box(self, frame: Shown) -> Box | None:
         """The smallest box that holds it on this frame, in pixels."""
 
 
@@ -52,7 +65,7 @@ class BoxRegion:
     seconds: Float[np.ndarray, " n"]
     boxes: Float[np.ndarray, "n 4"]
 
-    def box(self, frame: Frame) -> Box | None:
+    def box(self, frame: Shown) -> Box | None:
         if len(self.seconds) == 1:
             found = self.boxes[0]
         else:
@@ -71,7 +84,7 @@ class BoxRegion:
         clipped = (max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height))
         return clipped if clipped[0] < clipped[2] and clipped[1] < clipped[3] else None  # NaN compares as absent
 
-    def mask(self, frame: Frame) -> Bool[np.ndarray, "h w"] | None:
+    def mask(self, frame: Shown) -> Bool[np.ndarray, "h w"] | None:
         box = self.box(frame)
         return None if box is None else box_mask(box, *frame.image.shape[:2])
 
@@ -85,7 +98,7 @@ class MaskRegion:
     always: Path | None = None
     _read: tuple[Path | None, Any] = field(default=(None, None), repr=False)
 
-    def mask(self, frame: Frame) -> Bool[np.ndarray, "h w"] | None:
+    def mask(self, frame: Shown) -> Bool[np.ndarray, "h w"] | None:
         path = self.always or self.pictures.get(frame.index)
         if path is None:
             return None
@@ -99,7 +112,7 @@ class MaskRegion:
             self._read = (path, inside if inside.any() else None)
         return self._read[1]
 
-    def box(self, frame: Frame) -> Box | None:
+    def box(self, frame: Shown) -> Box | None:
         inside = self.mask(frame)
         if inside is None:
             return None
@@ -123,7 +136,7 @@ class TrackedRegion:
     _box: Box | None = field(default=None, repr=False)
     _last: int = field(default=-1, repr=False)
 
-    def box(self, frame: Frame) -> Box | None:
+    def box(self, frame: Shown) -> Box | None:
         if frame.seconds < self.from_seconds - 1e-6:
             return None
         if self._last != frame.index:
@@ -140,7 +153,7 @@ class TrackedRegion:
         clipped = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
         return clipped if clipped[0] < clipped[2] and clipped[1] < clipped[3] else None
 
-    def mask(self, frame: Frame) -> Bool[np.ndarray, "h w"] | None:
+    def mask(self, frame: Shown) -> Bool[np.ndarray, "h w"] | None:
         box = self.box(frame)
         return None if box is None else box_mask(box, *frame.image.shape[:2])
 

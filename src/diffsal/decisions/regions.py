@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import Float
 
 from diffsal.decisions.cut_detection import CutDetector
 from diffsal.decisions.exports import write_coco, write_csv
@@ -17,7 +18,7 @@ from diffsal.decisions.region_sources import Box, MovingRegion
 from diffsal.errors import InputError
 from diffsal.files import write_whole
 from diffsal.media.source import Source
-from diffsal.prediction.pipeline import predict
+from diffsal.prediction.pipeline import Prediction, predict
 
 SCHEMA, VERSION = "diffsal.regions", 1
 THRESHOLD = 0.05  # share of attention from which a region counts as attended
@@ -64,6 +65,7 @@ class Attended:
     areas: dict[str, list[float]] = field(default_factory=dict)
     boxes: dict[str, list[Box | None]] = field(default_factory=dict)
     people: dict[str, list[float]] = field(default_factory=dict)
+    samples: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)  # with several: (k,) per frame
     cuts: list[int] = field(default_factory=list)
     strip: list[tuple[float, np.ndarray]] = field(default_factory=list, repr=False)  # seconds, RGB, for the chart
 
@@ -136,51 +138,95 @@ def measure_regions(
     ``predicting``: settings of :func:`diffsal.predict`. Raises :class:`InputError` for a camera, a threshold that is no
     share, a mask of another size, or what cannot be read.
     """
-    if source.camera is not None:
-        raise InputError(f"{source.name}: a camera has no end; record it first")
-    if not 0 < threshold < 1:
-        raise InputError(f"threshold is {threshold}, expected a share of attention between 0 and 1")
-    clip = _fixations(fixations) if fixations else None
-    names = [region.name for region in regions]
-    result = Attended(source.name, source.width, source.height, threshold)
-    for table in (result.shares, result.areas, result.boxes, *([result.people] if clip else [])):
-        table.update({name: [] for name in names})  # type: ignore[attr-defined]
-    cuts, every = CutDetector(), max(1, (source.num_frames or STRIP_FRAMES) // STRIP_FRAMES)
+    meter = RegionMeter(source, regions, threshold, fixations)
     for prediction in predict(model, source, **predicting):
-        cuts.add(prediction.image)
-        _measure_frame(result, prediction, regions, clip)
-        if len(result.index) % every == every // 2 and len(result.strip) < STRIP_FRAMES:
-            height = max(1, round(STRIP_WIDTH * source.height / source.width))
-            small = cv2.resize(prediction.image, (STRIP_WIDTH, height), interpolation=cv2.INTER_AREA)
-            result.strip.append((prediction.seconds, small))
+        meter.add(prediction)
+        if on_frame:
+            on_frame(len(meter.result.index))
+    return meter.close()
+
+
+class RegionMeter:
+    """Measures regions on a video's predictions as they come (:meth:`add`); :meth:`close` gives what it found.
+
+    Raises :class:`InputError` for a camera, a threshold that is no share, or fixations that cannot be read.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        regions: Sequence[MovingRegion],
+        threshold: float = THRESHOLD,
+        fixations: Path | None = None,
+    ) -> None:
+        if source.camera is not None:
+            raise InputError(f"{source.name}: a camera has no end; record it first")
+        if not 0 < threshold < 1:
+            raise InputError(f"threshold is {threshold}, expected a share of attention between 0 and 1")
+        self.source, self.regions = source, regions
+        self.clip = _fixations(fixations) if fixations else None
+        self.result = result = Attended(source.name, source.width, source.height, threshold)
+        for table in (result.shares, result.areas, result.boxes, *([result.people] if self.clip else [])):
+            table.update({region.name: [] for region in regions})  # type: ignore[attr-defined]
+        self._cuts, self._every = CutDetector(), max(1, (source.num_frames or STRIP_FRAMES) // STRIP_FRAMES)
+
+    def add(self, prediction: Prediction) -> None:
+        """The next frame. Raises :class:`InputError` for a mask of another size."""
+        result = self.result
+        self._cuts.add(prediction.image)
+        self._measure(prediction)
+        if len(result.index) % self._every == self._every // 2 and len(result.strip) < STRIP_FRAMES:
+            result.strip.append((prediction.seconds, small_picture(prediction.image)))
         result.index.append(prediction.index)
         result.seconds.append(prediction.seconds)
-        if on_frame:
-            on_frame(len(result.index))
-    result.cuts = cuts.close()
-    return result
+
+    def close(self) -> Attended:
+        """No frame comes any more."""
+        self.result.cuts = self._cuts.close()
+        return self.result
+
+    def _measure(self, frame: Prediction) -> None:
+        result = self.result
+        total = max(float(frame.saliency.sum(dtype=np.float64)), 1e-12)
+        points = None if self.clip is None else _points(self.clip, frame)
+        for region in self.regions:
+            mask = region.mask(frame)
+            result.boxes[region.name].append(region.box(frame))
+            if mask is None:
+                share = area = np.nan
+            else:
+                share, area = float(frame.saliency[mask].sum(dtype=np.float64)) / total, float(mask.mean())
+            result.shares[region.name].append(share)
+            result.areas[region.name].append(area)
+            if frame.maps is not None:
+                result.samples.setdefault(region.name, []).append(sample_shares(frame.maps, mask))
+            if points is not None:
+                enough = len(points) >= LEAST_FIXATIONS
+                inside = float(mask[points[:, 1], points[:, 0]].mean()) if enough and mask is not None else 0.0
+                result.people[region.name].append(inside if enough else np.nan)
 
 
-def _measure_frame(result: Attended, frame: Any, regions: Sequence[MovingRegion], clip: Any) -> None:
-    total = max(float(frame.saliency.sum(dtype=np.float64)), 1e-12)
+def sample_shares(maps: Float[np.ndarray, "k h w"], mask: np.ndarray | None) -> Float[np.ndarray, " k"]:
+    """The share of attention that each of a frame's samples gives a region; 0 where it is absent."""
+    if mask is None:
+        return np.zeros(len(maps))
+    weights = cv2.resize(mask.astype(np.float32), maps.shape[:0:-1], interpolation=cv2.INTER_AREA)
+    inside = np.einsum("khw,hw->k", maps, weights, dtype=np.float64)
+    return inside / np.maximum(maps.sum((1, 2), dtype=np.float64), 1e-12)
+
+
+def small_picture(image: np.ndarray) -> np.ndarray:
+    """A picture (h, w, 3) at the width at which a strip of frames shows it."""
+    height = max(1, round(STRIP_WIDTH * image.shape[0] / image.shape[1]))
+    return cv2.resize(image, (STRIP_WIDTH, height), interpolation=cv2.INTER_AREA)
+
+
+def _points(clip: Any, frame: Prediction) -> np.ndarray:
+    """The pixels, int (n, 2), that people fixate on a frame; those outside the picture are left out."""
     height, width = frame.saliency.shape
-    points = None
-    if clip is not None:
-        rows = clip.on_frame(frame.seconds)
-        inside = ((rows[:, 3:5] >= 0) & (rows[:, 3:5] <= 1)).all(1)
-        points = np.minimum(rows[inside, 3:5] * [width, height], [width - 1, height - 1]).astype(int)
-    for region in regions:
-        mask = region.mask(frame)
-        result.boxes[region.name].append(region.box(frame))
-        there = mask is not None
-        result.shares[region.name].append(
-            float(frame.saliency[mask].sum(dtype=np.float64)) / total if there else np.nan
-        )
-        result.areas[region.name].append(float(mask.mean()) if mask is not None else np.nan)
-        if points is not None:
-            enough = len(points) >= LEAST_FIXATIONS
-            share = float(mask[points[:, 1], points[:, 0]].mean()) if enough and mask is not None else 0.0
-            result.people[region.name].append(share if enough else np.nan)
+    rows = clip.on_frame(frame.seconds)
+    inside = ((rows[:, 3:5] >= 0) & (rows[:, 3:5] <= 1)).all(1)
+    return np.minimum(rows[inside, 3:5] * [width, height], [width - 1, height - 1]).astype(int)
 
 
 def _fixations(path: Path) -> Any:

@@ -20,11 +20,14 @@ class Requirement:
     comparison: str
     number: float
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.comparison} {self.number:g}"
+
     def failure(self, shares: dict[str, float]) -> str | None:
         """One line where ``shares`` (by region) do not meet it, else None."""
         if COMPARISONS[self.comparison](shares[self.name], self.number):
             return None
-        return f"required {self.name} {self.comparison} {self.number:g}, but it gets {shares[self.name]:.4f}"
+        return f"required {self}, but it gets {shares[self.name]:.4f}"
 
 
 def read_requirement(text: str, names: Sequence[str]) -> Requirement:

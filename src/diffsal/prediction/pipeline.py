@@ -47,7 +47,8 @@ SEEK_MARGIN_SECONDS = 1.0  # before the time at which a frame of known index sho
 class Prediction:
     """One frame: 0-based index, time in seconds, float32 saliency (height, width) in [0, 1], and the RGB picture.
 
-    With several samples ``saliency`` is their mean and ``spread`` (height, width) their standard deviation; else None.
+    With several samples ``saliency`` is their mean, ``spread`` (height, width) their standard deviation and ``maps``
+    (samples, h, w) each of them at the network's size; else both are None.
     ``faces`` are those that were found, where the sound tells who speaks (:mod:`diffsal.prediction.speakers`).
     """
 
@@ -57,6 +58,7 @@ class Prediction:
     image: np.ndarray
     spread: np.ndarray | None = None
     faces: tuple[SpeakingFace, ...] = ()
+    maps: np.ndarray | None = None
 
 
 def predict(
@@ -199,7 +201,8 @@ class FinishedMaps:
         frame, maps = self.frame, self.maps
         spread = _at_size(maps.std(0, ddof=1), frame.image) if len(maps) > 1 else None
         saliency = _at_size(maps.mean(0), frame.image)
-        return Prediction(frame.index, frame.seconds, saliency, frame.image, spread, self.faces)
+        several = maps if len(maps) > 1 else None
+        return Prediction(frame.index, frame.seconds, saliency, frame.image, spread, self.faces, several)
 
 
 def _at_size(values: ndarray, image: ndarray) -> ndarray:
