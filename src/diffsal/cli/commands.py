@@ -6,6 +6,7 @@ what was finished stays); 2 the command line itself was wrong. Nothing heavy is 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         remove_unfinished()
+        gc.collect()  # worker processes' semaphores, which the next line would leave behind with a warning
         os._exit(code if isinstance(code, int) else int(code is not None))
     sys.exit(code)
 
