@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from diffsal.settings import Bounds, Settings, require
 
 CLIP_FRAMES = 16  # frames in a window
-TARGET_FRAME = CLIP_FRAMES // 2  # the window's map belongs to this frame (0-based)
 
 VideoEncoderName = Literal["mvit_v2_s", "s3d", "resnet3d_50", "i3d", "mobilenet_v2", "efficientnet_lite0"]
 AudioEncoderName = Literal["vggish", "yamnet"]

@@ -16,7 +16,6 @@ ONE_TO_ONE_CODECS = (  # a packet is a picture that is shown
     "msmpeg4v2", "msmpeg4v3", "flv", "flv1", "h263", "png", "apng", "gif", "ffv1", "prores", "dnxhd", "av1", "libdav1d",
     "libaom-av1", "vp9", "libvpx-vp9", "rawvideo",
 )
-UNCODED_BYTES = 20  # MPEG-4's sign for "as before" is shorter
 MOST_HOLES = 3
 REGULAR_FRAMES = 4  # for each hole
 MISSING_END_SECONDS = 0.5  # a video that ends this much before its container says has lost its end

@@ -17,7 +17,6 @@ JITTER_SECONDS = 0.005  # stamps that are off by less say nothing; a lost packet
 LONGEST_GAP_SECONDS = 86_400.0  # a longer one is a broken time stamp
 SAMPLE_BYTES = 2
 OPPOSITE = 0.05  # of the channels' energy: where less is left in their mean, one of the two is upside down
-SILENT_BLOCK = 1 << 16  # samples of a hole that are made at a time
 
 
 class SoundTimeline:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from diffsal.media.source import Frame
 
 SEEN_AFTER = 9  # moments after one that the face encoder needs to see for its features: its reach in time
-KNOWN_AFTER = 1  # moments after a frame that have surely been read when its map is asked for
 PIECE_MOMENTS = 100  # that LR-ASD decides from: the last 4 s
 LEAST_MOMENTS = 8  # of features from which on a face has a score
 MEAN_MOMENTS = 12  # whose scores' mean counts: 0.5 s

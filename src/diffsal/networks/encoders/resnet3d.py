@@ -71,9 +71,3 @@ class Bottleneck(nn.Module):
             kept = torch.rand(len(y), 1, 1, 1, 1, device=y.device) >= self.drop_path
             y = y * (kept.to(y.dtype) / (1.0 - self.drop_path))
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
-
-
-def from_hara(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of ``resnet-50-kinetics.pth`` without its ``module.`` prefixes and its classifier ``fc``."""
-    plain = {key.removeprefix("module."): value for key, value in state.items()}
-    return {key: value for key, value in plain.items() if not key.startswith("fc.")}
