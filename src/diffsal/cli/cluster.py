@@ -1,9 +1,12 @@
-"""`diffsal predict … --cluster`: the way from the command line to :mod:`diffsal.cluster`."""
+"""`diffsal predict … --cluster` and `evaluate … --cluster`: from the command line to :mod:`diffsal.cluster`."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffsal.scoring.jobs import Pool
 
 LOCAL = "local"
 
@@ -23,9 +26,16 @@ def _is_host(text: str) -> bool:
     return bool(colon and host and port.isdigit() and "/" not in text)
 
 
+def pool_at(cluster: str) -> Pool:
+    """What shares the clips of an evaluation among the machines of a cluster."""
+    from diffsal.cluster.evaluate import pool_on_ray
+
+    return pool_on_ray(None if cluster == LOCAL else cluster)
+
+
 def predict_on_cluster(
     inputs: list[str], out: str, cluster: str, weights: str, write: list[str], retry_failed: bool,
-    limit_seconds: float, settings: dict[str, Any],
+    limit_seconds: float, span_seconds: float, settings: dict[str, Any],
 ) -> int:
     """Run it with a line of progress; the exit code: 1 where an item failed."""
     from rich.console import Console
@@ -54,6 +64,7 @@ def predict_on_cluster(
 
         counts = predict_many(
             inputs, out, address=None if cluster == LOCAL else cluster, weights=weights, write=tuple(write),
-            limit_seconds=limit_seconds, retry_failed=retry_failed, settings=settings, on_progress=show)
+            limit_seconds=limit_seconds, span_seconds=span_seconds, retry_failed=retry_failed, settings=settings,
+            on_progress=show)
     print(f"{counts['done']} items done, {counts['failed']} failed → {out}; see report.html there")
     return int(counts["failed"] > 0 or counts["waiting"] > 0)

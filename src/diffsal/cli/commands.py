@@ -138,7 +138,12 @@ def predict(
         typer.Option(metavar="overlay|maps|npz|json", help="With --cluster; repeatable; default: overlay."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="With --cluster: failed items again.")] = False,
-    time_limit: Annotated[float, typer.Option(min=1, help="With --cluster: seconds for one item.")] = 3600.0,
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="With --cluster: seconds for one item, or one span of it.")
+    ] = 3600.0,
+    span: Annotated[
+        float, typer.Option(min=0, help="With --cluster: seconds; videos longer than two spans are split; 0: none.")
+    ] = 300.0,
 ) -> None:
     """Where will people look? An overlay video with the original sound, maps, or arrays."""
     if cluster is not None:
@@ -150,7 +155,7 @@ def predict(
                     "start": start, "end": end, "colormap": colormap.value, "opacity": opacity}
         settings |= {"spacing": spacing.value} if spacing else {}
         raise typer.Exit(predict_on_cluster(
-            inputs, out, cluster, weights, write or ["overlay"], retry_failed, time_limit, settings))
+            inputs, out, cluster, weights, write or ["overlay"], retry_failed, time_limit, span, settings))
     if out is not None or write or retry_failed:
         raise typer.BadParameter("--out, --write and --retry-failed go with --cluster; without it: -o, --maps, --npz")
     if only_maps and not (maps or npz or json):

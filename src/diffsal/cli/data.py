@@ -41,17 +41,22 @@ def evaluate(
     published: Annotated[bool, typer.Option("--published", help="Rows of the literature beside ours.")] = False,
     baselines: Annotated[bool, typer.Option(help="Centre prior and half of the observers beside it.")] = True,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="[ADDRESS]", help="Run on Ray, here or at HOST:PORT, auto: docs/scale.md.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite scores that are there.")] = False,
 ) -> None:
     """Predict a data set and score it by a benchmark's protocol. A run that was killed goes on where it stood."""
+    from diffsal.cli.cluster import pool_at
     from diffsal.scoring.evaluate import evaluate as run
 
+    pool = None if cluster is None else pool_at(cluster)
     _score(lambda on_done: run(
         dataset, data, weights or ["compact"], out, protocol=protocol and protocol.value, split=split, fold=fold,
         clips=_names(clips), steps=steps, seed=seed, spacing=spacing.value if spacing else None,
         sound=[s.value for s in sound or [Sounds.own]], quality=quality, device=device.value, maps=maps,
-        baselines=baselines, published=published, workers=workers or _processes(device), force=force,
-        on_done=on_done), dataset, out)
+        baselines=baselines, published=published, workers=workers or _processes(device), pool=pool,
+        force=force, on_done=on_done), dataset, out)
 
 
 def score(

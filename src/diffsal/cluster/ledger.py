@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffsal.cluster.manifest import Item, file_system, is_address
+from diffsal.cluster.manifest import Item, Span, file_system, is_address
 from diffsal.errors import InputError
 from diffsal.weights.catalogue import cache_folder
 
 FILE_NAME = "ledger.sqlite"
 UPLOAD_SECONDS = 60.0  # between two copies of the ledger to an address that is not of this machine
 PAGE = 1000  # records read at a time: memory does not grow with their number
-MOST_DEATHS = 2  # processes that one item may end before it counts as failed
+MOST_DEATHS = 2  # processes that one item, or one span of it, may end before it counts as failed
 TABLES = """
 CREATE TABLE IF NOT EXISTS items (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, address TEXT NOT NULL UNIQUE, num_bytes INTEGER NOT NULL,
@@ -32,6 +32,9 @@ CREATE TABLE IF NOT EXISTS items (
     seconds REAL NOT NULL DEFAULT 0, frames INTEGER NOT NULL DEFAULT 0, sha256 TEXT NOT NULL DEFAULT '',
     deaths INTEGER NOT NULL DEFAULT 0, finished_at REAL NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS by_state ON items (state, num_bytes DESC, id);
+CREATE TABLE IF NOT EXISTS spans (
+    item INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER, is_drawn INTEGER NOT NULL DEFAULT 0,
+    seconds REAL NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (item, start));
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
@@ -113,6 +116,7 @@ class Ledger:
             self.db.execute(
                 "UPDATE items SET version = ?, num_bytes = ?, state = 'waiting', deaths = 0 WHERE id = ?",
                 (item.version, item.num_bytes, known[0]))
+            self.db.execute("DELETE FROM spans WHERE item = ?", (known[0],))
 
     def retry_failed(self) -> int:
         """Let every failed item wait again; their number."""
@@ -135,20 +139,49 @@ class Ledger:
             yield from ((row[0], Item(*row[1:])) for row in rows)
             last, size = rows[-1][0], rows[-1][3]
 
+    def split(self, item: int, spans: Iterable[Span]) -> None:
+        """Keep into which spans a long video is split, none of them drawn."""
+        self.db.execute("BEGIN")
+        self.db.execute("DELETE FROM spans WHERE item = ?", (item,))
+        self.db.executemany(
+            "INSERT INTO spans (item, start, stop) VALUES (?, ?, ?)", [(item, s.start, s.stop) for s in spans])
+        self.db.execute("COMMIT")
+
+    def span_drawn(self, item: int, span: Span, seconds: float) -> None:
+        """A span's maps are stored; ``seconds`` of work."""
+        self.db.execute(
+            "UPDATE spans SET is_drawn = 1, seconds = ? WHERE item = ? AND start = ?", (seconds, item, span.start))
+
+    def spans(self) -> dict[int, tuple[Item, dict[Span, bool]]]:
+        """The items that wait and are split: their spans, in order, and whether each is drawn."""
+        found: dict[int, tuple[Item, dict[Span, bool]]] = {}
+        for number, *item, start, stop, drawn in self.db.execute(
+                "SELECT id, name, address, num_bytes, version, start, stop, is_drawn FROM spans "
+                "JOIN items ON id = item WHERE state = 'waiting' ORDER BY id, start"):
+            found.setdefault(number, (Item(*item), {}))[1][Span(start, stop)] = bool(drawn)
+        return found
+
     def write(self, records: Iterable[Record]) -> None:
-        """Write what became of items, all or none."""
+        """Write what became of items, all or none. An item's seconds are those of its spans as well."""
         now = time.time()
-        rows = [(r.state, r.line, r.seconds, r.frames, r.sha256, now, r.id) for r in records]
+        rows = [(r.state, r.line, r.seconds, r.id, r.frames, r.sha256, now, r.id) for r in records]
         self.db.execute("BEGIN")
         self.db.executemany(
-            "UPDATE items SET state = ?, line = ?, seconds = ?, frames = ?, sha256 = ?, finished_at = ? WHERE id = ?",
-            rows)
+            "UPDATE items SET state = ?, line = ?, seconds = ? + "
+            "(SELECT COALESCE(SUM(spans.seconds), 0) FROM spans WHERE item = ?), frames = ?, sha256 = ?, "
+            "finished_at = ? WHERE id = ?", rows)
+        self.db.executemany("DELETE FROM spans WHERE item = ?", [(row[-1],) for row in rows])
         self.db.execute("COMMIT")
         if self.remote and time.monotonic() - self._uploaded > UPLOAD_SECONDS:
             self.upload()
 
-    def died(self, item: int) -> bool:
-        """Count a process that ended while it had this item; whether it may be tried again."""
+    def died(self, item: int, span: Span | None = None) -> bool:
+        """Count a process that ended while it had this item or span; whether it may be tried again."""
+        if span is not None:
+            where = (item, span.start)
+            self.db.execute("UPDATE spans SET deaths = deaths + 1 WHERE item = ? AND start = ?", where)
+            row = self.db.execute("SELECT deaths FROM spans WHERE item = ? AND start = ?", where).fetchone()
+            return row[0] < MOST_DEATHS
         self.db.execute("UPDATE items SET deaths = deaths + 1 WHERE id = ?", (item,))
         return self.db.execute("SELECT deaths FROM items WHERE id = ?", (item,)).fetchone()[0] < MOST_DEATHS
 

@@ -20,16 +20,26 @@ ADDED_FOLDERS = ("@eaDir", "__MACOSX", ".ipynb_checkpoints")  # what file system
 
 
 @dataclass(frozen=True)
+class Span:
+    """Frames ``start`` to ``stop`` (exclusive; None: to the end) of a long video."""
+
+    start: int
+    stop: int | None
+
+
+@dataclass(frozen=True)
 class Item:
     """One video or picture. ``name``: where its results lie below the output, without an ending.
 
     ``version`` changes when the file changes (its size and, where known, its time or tag); empty where that is unknown.
+    ``part``: of a long video a span that is to be drawn, or all its spans, which are drawn and are to be joined.
     """
 
     name: str
     address: str
     num_bytes: int = 0
     version: str = ""
+    part: Span | tuple[Span, ...] | None = None
 
 
 def is_address(text: str) -> bool:

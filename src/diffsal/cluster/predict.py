@@ -10,7 +10,8 @@ from diffsal.cluster.ledger import Ledger
 from diffsal.cluster.manifest import is_address, list_items
 from diffsal.cluster.report import write_report
 from diffsal.cluster.run import Progress, run, start_ray
-from diffsal.cluster.work import Job, missing_results, processor, remove_unfinished
+from diffsal.cluster.spans import remove_drawn
+from diffsal.cluster.work import SPAN_SECONDS, Job, missing_results, processor, remove_unfinished
 from diffsal.errors import InputError
 from diffsal.weights.catalogue import entry_of, find
 from diffsal.weights.files import sha256_of
@@ -24,6 +25,7 @@ def predict_many(
     weights: str = "compact",
     write: tuple[str, ...] = ("overlay",),
     limit_seconds: float = 3600.0,
+    span_seconds: float = SPAN_SECONDS,
     retry_failed: bool = False,
     settings: dict[str, Any] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -32,9 +34,10 @@ def predict_many(
 
     ``out`` is a folder or any address that fsspec writes; its ``ledger.sqlite`` says what is done, so the same call
     again does what is missing. ``write``: ``overlay``, ``maps``, ``npz``, ``json``. ``settings`` are
-    :func:`diffsal.predict`'s. The counts of items by state come back; ``report.html`` and ``report.json`` lie beside
-    the results. Raises :class:`InputError` for a source or an ``out`` that cannot be used, or other settings than
-    the ledger's.
+    :func:`diffsal.predict`'s. A video longer than two spans of ``span_seconds`` is split among the workers and joined
+    again, with the same results; 0: none is. The counts of items by state come back; ``report.html`` and
+    ``report.json`` lie beside the results. Raises :class:`InputError` for a source or an ``out`` that cannot be used,
+    or other settings than the ledger's.
     """
     settings = dict(settings or {})
     if not is_address(out):
@@ -51,10 +54,13 @@ def predict_many(
         if ledger.counts()["waiting"]:
             ray = start_ray(address)
             data = None if entry_of(weights) else ray.put(Path(weights).read_bytes())
-            job = Job(out, weights, tuple(write), settings, data)
-            run(ledger, processor(job), address=address, limit_seconds=limit_seconds, on_progress=on_progress)
+            job = Job(out, weights, tuple(write), settings, data, span_seconds)
+            run(ledger, processor(job), address=address, limit_seconds=limit_seconds, on_progress=on_progress,
+                on_joined=lambda item: remove_drawn(out, item))
         remove_unfinished(out)
         counts = ledger.counts()
+        if not counts["waiting"]:
+            remove_drawn(out)
         write_report(ledger, out)
     if not sum(counts.values()):
         raise InputError(f"{', '.join(sources)}: holds nothing to predict")

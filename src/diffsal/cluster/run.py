@@ -10,15 +10,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diffsal.cluster.ledger import Ledger, Record
-from diffsal.cluster.manifest import Item
+from diffsal.cluster.manifest import Item, Span
 from diffsal.errors import InputError
 
 Task = tuple[int, Item]  # an item and its number in the ledger
-Processor = Callable[[list[Task]], Iterator[tuple[str, Any]]]  # yields ("begun", id), ("record", Record), ("frames", n)
+# Yields ("begun", id), then ("record", Record); or ("split", spans) of an item, ("drawn", (frames, seconds)) of a span
+Processor = Callable[[list[Task]], Iterator[tuple[str, Any]]]
 
 BATCH_BYTES = 4 << 20  # small files go together up to this size …
 BATCH_ITEMS = 16  # … and this number
@@ -40,19 +41,14 @@ class Progress:
     last_line: str = ""
 
 
-@dataclass
 class Batch:
     """Items that one worker has: which are left, which it is at and since when."""
 
-    tasks: deque[Task]
-    at: int | None = None
-    since: float = 0.0
-    late: bool = False
-    by_id: dict[int, Task] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.by_id = dict(self.tasks)
-        self.left = {number: (number, item) for number, item in self.tasks}
+    def __init__(self, tasks: list[Task]) -> None:
+        self.left = {number: (number, item) for number, item in tasks}
+        self.at: int | None = None
+        self.since = 0.0
+        self.late = False
 
 
 def run(
@@ -62,18 +58,20 @@ def run(
     address: str | None = None,
     limit_seconds: float = 3600.0,
     on_progress: Callable[[Progress], None] | None = None,
+    on_joined: Callable[[Item], None] = lambda item: None,
     options: dict[str, Any] | None = None,
 ) -> None:
     """Do every item that waits in ``ledger``; its records are written as they come.
 
     ``process`` runs in Ray's workers, one processor each, on a list of tasks. ``address``: a running Ray cluster
     (``auto``, ``HOST:PORT``, ``ray://…``); None starts one on this machine. An item that takes longer than
-    ``limit_seconds``, or that ends two processes, fails alone. Raises :class:`InputError` where Ray is not installed
-    or the cluster cannot be reached.
+    ``limit_seconds``, or that ends two processes, fails alone. ``on_joined`` is called with a
+    split item when its record is written. Raises :class:`InputError` where Ray is not installed or the cluster cannot
+    be reached.
     """
     ray = start_ray(address)
     remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming", **(options or {}))(process)
-    loop = Loop(ledger, remote, ray, limit_seconds, on_progress)
+    loop = Loop(ledger, remote, ray, limit_seconds, on_progress, on_joined)
     try:
         loop.run()
     finally:
@@ -101,20 +99,24 @@ class Loop:
 
     def __init__(
         self, ledger: Ledger, remote: Any, ray: Any, limit_seconds: float,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Callable[[Progress], None] | None, on_joined: Callable[[Item], None],
     ) -> None:
         self.ledger, self.remote, self.ray, self.limit_seconds = ledger, remote, ray, limit_seconds
-        self.on_progress = on_progress
+        self.on_progress, self.on_joined = on_progress, on_joined
         self.in_flight: dict[Any, Batch] = {}
-        self.again: deque[list[Task]] = deque()  # what a worker that died has left
+        self.again: deque[list[Task]] = deque()  # what a worker that died has left, and spans
+        self.split: dict[int, set[Span]] = {}  # items that are split: spans that are not drawn
         self.records: list[Record] = []
+        self.joined: list[Item] = []  # split items whose records are not written yet
         self.counts = ledger.counts()
         self.total = sum(self.counts.values())
         self.frames, self.began, self.written, self.begun_with = 0, time.monotonic(), 0.0, dict(self.counts)
         self.last_line = ""
 
     def run(self) -> None:
-        batches = make_batches(self.ledger.waiting())
+        for number, (item, spans) in self.ledger.spans().items():
+            self.give_out(number, item, spans)
+        batches = make_batches(task for task in self.ledger.waiting() if task[0] not in self.split)
         more = True
         while more or self.in_flight or self.again:
             while len(self.in_flight) < self.room() and (more or self.again):
@@ -122,7 +124,8 @@ class Loop:
                 if tasks is None:
                     more = False
                     break
-                self.in_flight[self.remote.remote(tasks)] = Batch(deque(tasks))
+                if not self.is_closed(*tasks[0]):
+                    self.in_flight[self.remote.remote(tasks)] = Batch(tasks)
             if not self.in_flight:
                 continue
             ready, _ = self.ray.wait(list(self.in_flight), num_returns=1, timeout=IDLE_SECONDS, fetch_local=False)
@@ -151,36 +154,67 @@ class Loop:
             return
         if kind == "begun":
             batch.at, batch.since = value, time.monotonic()
-        elif kind == "frames":
-            self.frames += value
+            return
+        if batch.at is None:
+            return
+        number, item = batch.left.pop(batch.at)
+        batch.at = None
+        if self.is_closed(number, item):
+            return
+        if kind == "split":
+            self.ledger.split(number, value)
+            self.give_out(number, item, dict.fromkeys(value, False))
+        elif kind == "drawn":
+            self.drawn(number, item, *value)
         else:
-            batch.left.pop(value.id, None)
-            batch.at = None
-            self.keep(value)
+            self.keep(value, item)
 
-    def keep(self, record: Record) -> None:
+    def give_out(self, number: int, item: Item, spans: dict[Span, bool]) -> None:
+        """A split item's spans as tasks before all others, or, where all are drawn, the joining of them."""
+        missing = [span for span, is_drawn in spans.items() if not is_drawn]
+        self.split[number] = set(missing)
+        self.again.extend([(number, replace(item, part=span))] for span in missing)
+        if not missing:
+            self.again.appendleft([(number, replace(item, part=tuple(spans)))])
+
+    def drawn(self, number: int, item: Item, num_frames: int, seconds: float) -> None:
+        assert isinstance(item.part, Span)
+        self.ledger.span_drawn(number, item.part, seconds)
+        self.frames += num_frames
+        self.split[number].discard(item.part)
+        if not self.split[number]:
+            self.give_out(number, item, self.ledger.spans()[number][1])
+
+    def is_closed(self, number: int, item: Item) -> bool:
+        """Whether this is a part of an item that has failed by another part of it."""
+        return item.part is not None and number not in self.split
+
+    def keep(self, record: Record, item: Item) -> None:
+        if self.split.pop(record.id, None) is None:
+            self.frames += record.frames
+        else:  # its spans have counted its frames
+            self.joined.append(item)
         self.records.append(record)
         self.counts["waiting"] -= 1
         self.counts[record.state] += 1
-        self.frames += record.frames
         if record.state == "failed":
             self.last_line = record.line
 
     def buried(self, batch: Batch, error: Exception) -> None:
         """A worker is gone: the item that it was at fails or waits, the others are given to another, one by one."""
         item = batch.left.get(batch.at) if batch.at is not None else None
-        if item is not None:
+        if item is not None and not self.is_closed(*item):
             number, what = item
+            span = what.part if isinstance(what.part, Span) else None
             took = f"{what.address}: took longer than {self.limit_seconds:g} s and was stopped"
             if batch.late:
                 self.fail(batch, number, took)
-            elif not is_node_loss(error) and not self.ledger.died(number):
+            elif not is_node_loss(error) and not self.ledger.died(number, span):
                 self.fail(batch, number, f"{what.address}: ended the process that read it, twice: {first_line(error)}")
         self.again.extend([task] for task in batch.left.values())
 
     def fail(self, batch: Batch, number: int, line: str) -> None:
-        del batch.left[number]
-        self.keep(Record(number, "failed", line))
+        self.keep(Record(number, "failed", line), batch.left.pop(number)[1])
 
     def look_at_limits(self) -> None:
         now = time.monotonic()
@@ -195,6 +229,9 @@ class Loop:
         if self.records:
             self.ledger.write(self.records)
             self.records = []
+            for item in self.joined:
+                self.on_joined(item)
+            self.joined = []
         self.written = time.monotonic()
         if self.on_progress:
             self.on_progress(self.progress())

@@ -11,14 +11,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffsal.cluster.ledger import Record
-from diffsal.cluster.manifest import Item, file_system, is_address
+from diffsal.cluster.manifest import Item, Span, file_system, is_address
 from diffsal.cluster.run import Processor, Task
 from diffsal.errors import InputError
 
+if TYPE_CHECKING:
+    from diffsal.media.source import Source
+    from diffsal.prediction.spans import DrawnMaps
+    from diffsal.runtime.engine import Engine
+
 KINDS = ("overlay", "maps", "npz", "json")
+SPAN_SECONDS = 300.0
 PARTIAL_FOLDER = ".partial"  # below a local output: results grow here
 
 
@@ -28,6 +34,7 @@ class Job:
 
     ``weights`` is a name of the catalogue, or a file that every machine can read, or one given along as
     ``weights_data`` (its bytes in Ray's store).
+    A video that is longer than two spans of ``span_seconds`` is split; 0: none is.
     """
 
     out: str
@@ -35,6 +42,7 @@ class Job:
     write: tuple[str, ...] = ("overlay",)
     settings: dict[str, Any] = field(default_factory=dict)
     weights_data: Any = None
+    span_seconds: float = SPAN_SECONDS
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.write if kind not in KINDS]
@@ -48,32 +56,61 @@ def processor(job: Job) -> Processor:
     def process(tasks: list[Task]) -> Iterator[tuple[str, Any]]:
         for number, item in tasks:
             yield "begun", number
-            yield "record", do(job, number, item)
+            yield do(job, number, item)
 
     return process
 
 
-def do(job: Job, number: int, item: Item) -> Record:
-    """Predict one item and store its results; errors that a user can mend become its record."""
+def do(job: Job, number: int, item: Item) -> tuple[str, Any]:
+    """Predict one item and store its results: ``("record", Record)``; errors that a user can mend become its record.
+
+    A long video is not predicted but ``("split", spans)``. Of a span: ``("drawn", (number of frames, seconds))``.
+    """
     began = time.monotonic()
     try:
-        frames, problems, digest = _done(job, item)
+        kind, value = _done(job, item)
     except (InputError, OSError) as error:
-        return Record(number, "failed", _line(item, error), time.monotonic() - began)
+        return "record", Record(number, "failed", _line(item, error), time.monotonic() - began)
     except Exception as error:  # of a library: the item fails, the others go on
         line = f"{item.address}: {type(error).__name__}: {error}"
-        return Record(number, "failed", " ".join(line.split()), time.monotonic() - began)
-    return Record(number, "done", "; ".join(problems), time.monotonic() - began, frames, digest)
+        return "record", Record(number, "failed", " ".join(line.split()), time.monotonic() - began)
+    seconds = time.monotonic() - began
+    if kind == "split":
+        return kind, value
+    if kind == "drawn":
+        return kind, (value, seconds)
+    frames, problems, digest = value
+    return "record", Record(number, "done", "; ".join(problems), seconds, frames, digest)
 
 
-def _done(job: Job, item: Item) -> tuple[int, list[str], str]:
+def _done(job: Job, item: Item) -> tuple[str, Any]:
+    """("split", spans), ("drawn", number of frames), or ("done", (frames, problems, SHA-256))."""
+    from diffsal.cluster.spans import draw, drawn_maps, spans_of
     from diffsal.media.source import open_source
+    from diffsal.prediction.spans import SpansDiffer
+
+    with fetched(item) as path:
+        source, model = open_source(str(path)), model_of(job)
+        if isinstance(item.part, Span):
+            return "drawn", draw(model, source, job.settings, job.out, item, item.part)
+        if isinstance(item.part, tuple):
+            try:
+                with drawn_maps(job.out, item, item.part) as drawn:
+                    return "done", _rendered(job, item, model, source, drawn)
+            except (SpansDiffer, FileNotFoundError, ValueError):  # of a damaged file, or removed: in one piece, then
+                return "done", _rendered(job, item, model, open_source(str(path)), None)
+        spans = spans_of(model, source, job.settings, job.span_seconds)
+        return ("split", spans) if spans else ("done", _rendered(job, item, model, source, None))
+
+
+def _rendered(
+    job: Job, item: Item, model: Engine, source: Source, drawn: DrawnMaps | None
+) -> tuple[int, list[str], str]:
     from diffsal.outputs.render import render
 
-    with fetched(item) as path, results(job.out, item) as folder:
-        source = open_source(str(path))
+    with results(job.out, item) as folder:
         outputs = outputs_in(folder, Path(item.name).name, source.is_picture, job.write)
-        rendered = render(model_of(job), source, outputs, **job.settings)
+        rendered = render(model, source, outputs, drawn=drawn, **job.settings)
         return rendered.frames, [*rendered.problems], publish(job.out, item, folder)
 
 

@@ -26,6 +26,7 @@ from diffsal.prediction.pipeline import predict, queue_size, usual_every
 
 if TYPE_CHECKING:
     from diffsal.networks.diffsal import DiffSal
+    from diffsal.prediction.spans import DrawnMaps
     from diffsal.runtime.engine import Engine
 
 BYTES_PER_PIXEL = 3 + 4 + 4  # of a prediction: its picture, its map and their spread
@@ -108,9 +109,11 @@ def render(
     start: float | None = None,
     end: float | None = None,
     regions: Sequence[Region] = (),
+    drawn: DrawnMaps | None = None,
     **settings,
 ) -> Rendered:
-    """Predict every frame of ``source`` and write ``outputs``; ``settings`` are :func:`diffsal.predict`'s.
+    """Predict every frame of ``source`` and write ``outputs``; ``settings`` and ``drawn`` are
+    :func:`diffsal.predict`'s.
 
     ``regions`` are those whose share of attention stands in ``outputs.json``. With several samples the overlay shows
     their mean on the left and their spread on the right.
@@ -128,7 +131,7 @@ def render(
         settings.setdefault("batch_size", 1)  # a map as soon as it can be
     settings["every"] = settings.get("every") or usual_every(model, source)
     settings["spacing"] = settings.get("spacing") or model.spacing
-    predictions = predict(model, source, start=start, end=end, **settings)
+    predictions = predict(model, source, start=start, end=end, drawn=drawn, **settings)
     predictions = prefetch(predictions, queue_size(source, BYTES_PER_PIXEL))
     try:
         open_writers(writers, source, outputs, start, end)

@@ -37,6 +37,7 @@ from diffsal.runtime.engine import Engine, as_engine
 
 if TYPE_CHECKING:
     from diffsal.networks.diffsal import DiffSal
+    from diffsal.prediction.spans import DrawnMaps
 
 PREFETCHED_BYTES = 64 << 20  # fewer where pictures are large: 2 of 4K
 HALVED_RATE = 20.0  # frames per second above which every second frame goes through the network
@@ -78,6 +79,7 @@ def predict(
     batch_size: int | None = None,
     samples: int = 1,
     every: int | None = None,
+    drawn: DrawnMaps | None = None,
 ) -> Iterator[Prediction]:
     """Algorithm 2 for every frame of ``source`` (anything that :func:`diffsal.media.source.open_source` takes).
 
@@ -92,6 +94,7 @@ def predict(
     of each frame, the k-th as the seed ``seed + k`` draws it: a prediction holds their mean and spread.
     Frames whose index is a multiple of ``every`` go through the network; a map between two of them is the weighted mean
     of theirs. By default that is every frame or every second one, see :func:`usual_every`.
+    ``drawn`` are the network's maps of all frames from before (:mod:`diffsal.prediction.spans`): it does not run again.
 
     Raises :class:`diffsal.errors.InputError` for a source that cannot be read and ``ValueError`` for settings. What is
     damaged in the middle of a file, or missing at its end, is in ``source.problems``; where ``source`` is not yet
@@ -112,7 +115,7 @@ def predict(
     plan = Plan(
         engine.config.num_frames, every or usual_every(engine, opened), 1, start, end, start_index, end_index, indices,
     )
-    stream = Stream(engine, opened, plan, [None if mute else sound_for(engine, opened)], batch_size)
+    stream = Stream(engine, opened, plan, [None if mute else sound_for(engine, opened)], batch_size, drawn)
     predictions = stream.predictions(sampling, samples)
     return predictions if opened is source else _warning(predictions, opened)
 
@@ -213,9 +216,10 @@ class Stream:
     """One clip on its way through an engine, under one sound or several."""
 
     def __init__(
-        self, engine: Engine, source: Source, plan: Plan, sounds: Sequence[Sound | None], batch_size: int | None = None
+        self, engine: Engine, source: Source, plan: Plan, sounds: Sequence[Sound | None],
+        batch_size: int | None = None, drawn: DrawnMaps | None = None,
     ) -> None:
-        self.engine, self.source, self.config = engine, source, engine.config
+        self.engine, self.source, self.config, self.drawn = engine, source, engine.config, drawn
         # Where pictures may be missing, indices do not tell which frames the windows need
         encode_every = 1 if source.pictures else math.gcd(plan.every, engine.frame_step)
         self.batch_size = batch_size or engine.batch_size
@@ -247,8 +251,12 @@ class Stream:
         looks_at_change = self.engine.encodes_frames or self.engine.finish.motion_gain or self.plan.history
         for frame in self._frames():
             small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+            if self.drawn is not None:
+                self.drawn.check(frame.index, frame.seconds, small)
             change = brightness(small, preprocessing.mean, preprocessing.std) if looks_at_change else None
             yield ReadFrame(frame, small, change)
+        if self.drawn is not None:
+            self.drawn.check_end()
 
     def _frames(self) -> Iterator[Frame]:
         first = max(0, (self.plan.start_index or 0) - self.plan.num_before)
@@ -269,8 +277,11 @@ class Stream:
 
     def _encoded(self, batch: list[tuple[PlannedFrame[ReadFrame], bool]]) -> list[EncodedFrame]:
         chosen = [planned.frame.small for planned, _ in batch if planned.is_encoded]
-        features = iter(self.engine.encode_frames(np.stack(chosen)) if chosen else ())
+        features = iter(self._features(np.stack(chosen)) if chosen else ())
         return [EncodedFrame(p, needed, next(features) if p.is_encoded else None) for p, needed in batch]
+
+    def _features(self, images: ndarray) -> Sequence[Any]:
+        return self.engine.encode_frames(images) if self.drawn is None else [()] * len(images)
 
     def windows(self, encoded: Iterable[EncodedFrame], asked: deque[Frame]) -> Iterator[Window]:
         """The window of each frame whose map is needed; all frames that get a map are put into ``asked``."""
@@ -284,7 +295,7 @@ class Stream:
                 yield from self._window(waiting.popleft(), self.buffer.count - 1 - after, asked)
         if waiting and waiting[-1].features is None and any(x.needs_map for x in waiting):  # the last is repeated
             last = waiting[-1]
-            features = self.engine.encode_frames(last.planned.frame.small[None])[0]
+            features = self._features(last.planned.frame.small[None])[0]
             self.buffer.replace_last(WindowFrame(features, last.planned.frame.brightness))
         for position in range(self.buffer.count - len(waiting), self.buffer.count):
             yield from self._window(waiting.popleft(), position, asked)
@@ -317,6 +328,8 @@ class Stream:
         self, windows: list[Window], sampling: SamplingConfig, samples: int = 1, heard: list[Heard] | None = None
     ) -> Float[ndarray, "b samples h w"]:
         """Algorithm 2: raw maps of ``windows`` under what is ``heard`` (by default each window's first sound)."""
+        if self.drawn is not None:
+            return np.stack([self.drawn.of(window.frame.index) for window in windows])
         heard = [window.heard[0] for window in windows] if heard is None else heard
         mels = [one.mel for one in heard if one.mel is not None]
         audio = self.engine.encode_sound(np.stack(mels)) if mels else None

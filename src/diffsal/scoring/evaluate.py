@@ -12,7 +12,7 @@ from diffsal.data.databases import DATASETS, PLAIN, find, recognise
 from diffsal.data.databases.record import Database
 from diffsal.errors import InputError
 from diffsal.scoring.inputs import check_not_inputs
-from diffsal.scoring.jobs import score_clips
+from diffsal.scoring.jobs import Pool, score_clips
 from diffsal.scoring.literature import published_rows
 from diffsal.scoring.map_sources import MapFolder, Network, Sounds, folder_of
 from diffsal.scoring.protocols import PROTOCOLS, Protocol
@@ -43,6 +43,7 @@ def evaluate(
     baselines: bool = True,
     published: bool = False,
     workers: int = 1,
+    pool: Pool | None = None,
     force: bool = False,
     on_done: Progress = lambda done, total: None,
 ) -> dict:
@@ -53,8 +54,9 @@ def evaluate(
     ``out`` and returns the first as a dictionary; ``maps`` is a folder that keeps every map. ``protocol`` is a name of
     ``PROTOCOLS``, by default the data set's own; ``split`` and ``fold`` are the reader's; ``clips`` are names, by
     default all. ``spacing`` of the timesteps: by default the weights' own. ``quality``: every frame goes through the
-    network. ``workers`` processes share the clips (with more than one, a script needs ``if __name__ == "__main__":``).
-    ``on_done(done, total)`` counts clips. A run that was killed goes on where it stood.
+    network. ``workers`` processes share the clips (with more than one, a script needs ``if __name__ == "__main__":``),
+    or ``pool`` does, such as :func:`diffsal.cluster.evaluate.pool_on_ray`. ``on_done(done, total)`` counts clips. A run
+    that was killed goes on where it stood.
 
     Raises :class:`InputError` for what concerns all clips; what concerns one is in ``document["problems"]``.
     """
@@ -83,7 +85,7 @@ def evaluate(
          "spacing": n.spacing} for n in networks]}
     return score_clips(
         _named(all_clips, clips), networks, chosen.name, out, all_clips=all_clips, baselines=baselines, workers=workers,
-        head=document_head("evaluate", dataset, Path(data), chosen, settings), on_done=on_done,
+        pool=pool, head=document_head("evaluate", dataset, Path(data), chosen, settings), on_done=on_done,
         published=published_rows([dataset]) if published else ())
 
 

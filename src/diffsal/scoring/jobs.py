@@ -67,6 +67,10 @@ class Job:
     halves: dict[tuple[str, str], dict[int, np.ndarray]] = field(default_factory=dict)
 
 
+# Scores units of clips by their numbers, as they come; those that it leaves out have ended their processes
+Pool = Callable[[Job, list[tuple[Clip, ...]], list[int]], Iterator[tuple[int, list[ClipScores]]]]
+
+
 def score_clips(
     clips: Sequence[Clip],
     models: Sequence[Maps],
@@ -77,13 +81,15 @@ def score_clips(
     all_clips: Sequence[Clip] | None = None,
     baselines: bool = True,
     workers: int = 1,
+    pool: Pool | None = None,
     published: Sequence[dict] = (),
     on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
     """Score ``models`` on ``clips``; the document that ``out/scores.json`` holds.
 
     ``all_clips`` are all clips of the sets (default: ``clips``), from which negatives and the gaze pack's halves are
-    drawn. ``head`` says what was done (:func:`document_head`), ``on_done(done, total)`` counts clips.
+    drawn. ``head`` says what was done (:func:`document_head`), ``on_done(done, total)`` counts clips. ``pool`` does the
+    work instead of ``workers`` processes here.
     A part is kept by what it is computed from: models, protocol, and the state of its clips' files (and of those whose
     fixations are its negatives). Raises :class:`InputError` where no clip is given; all else, a worker that dies
     included, is in ``document["problems"]``.
@@ -96,7 +102,7 @@ def score_clips(
     parts = out / ".parts"
     parts.mkdir(parents=True, exist_ok=True)
     done, found = 0, {}
-    for unit, scored in _all_scored(job, _units(clips), parts, workers):
+    for unit, scored in _all_scored(job, _units(clips), parts, workers, pool):
         found[unit] = scored
         done += len(scored)
         on_done(done, len(clips))
@@ -125,7 +131,7 @@ def _units(clips: Sequence[Clip]) -> list[tuple[Clip, ...]]:
 
 
 def _all_scored(
-    job: Job, units: list[tuple[Clip, ...]], parts: Path, workers: int
+    job: Job, units: list[tuple[Clip, ...]], parts: Path, workers: int, pool: Pool | None
 ) -> Iterator[tuple[int, list[ClipScores]]]:
     """Every unit's scores as they come: those of an interrupted run first, then the others."""
     paths, missing = [], []
@@ -142,7 +148,7 @@ def _all_scored(
             missing.append(number)
         else:
             yield number, kept
-    for number, scored in _scored(job, units, missing, workers):
+    for number, scored in _scored(job, units, missing, workers, pool):
         write_whole(paths[number], json.dumps([scores.to_json(c) for c in scored]).encode())
         yield number, scored
 
@@ -157,8 +163,15 @@ def _kept(path: Path, unit: tuple[Clip, ...]) -> list[ClipScores] | None:
 
 
 def _scored(
-    job: Job, units: list[tuple[Clip, ...]], missing: list[int], workers: int
+    job: Job, units: list[tuple[Clip, ...]], missing: list[int], workers: int, pool: Pool | None
 ) -> Iterator[tuple[int, list[ClipScores]]]:
+    if pool is not None:
+        lost = dict.fromkeys(missing)
+        for number, scored in pool(job, units, missing):
+            del lost[number]
+            yield number, scored
+        yield from ((number, [_lost(clip) for clip in units[number]]) for number in lost)
+        return
     if workers == 1 or len(missing) < 2:
         yield from ((number, [score_clip(job, clip) for clip in units[number]]) for number in missing)
         return

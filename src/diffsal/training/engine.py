@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -249,13 +250,18 @@ def shard_of(config: TrainConfig, accelerator: Accelerator) -> Shard:
 
 
 class _Signals:
-    """While this lasts, SIGTERM and Ctrl-C end the run after the step at hand; a second one ends it at once."""
+    """While this lasts, SIGTERM and Ctrl-C end the run after the step at hand; a second one ends it at once.
+
+    In a thread that is not the main one, such as Ray Train's, signals are left to whoever has that one.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGTERM, signal.SIGINT):
             self.before[number] = signal.signal(number, self.note)
 
