@@ -198,7 +198,9 @@ def _model(weights: str) -> Any:
     from diffsal.runtime.loading import load_engine
 
     cv2.setNumThreads(1)  # a worker has one processor
-    return load_engine(weights)
+    engine = load_engine(weights)
+    engine.num_workers = 1
+    return engine
 
 
 def _delivered(job: Job) -> str:
