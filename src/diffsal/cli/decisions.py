@@ -113,7 +113,9 @@ def regions(
     ] = None,
     output: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", metavar="FILE", help=".json .csv .coco.json .png .pdf .svg .html; repeatable."),
+        typer.Option(
+            "-o", "--output", metavar="FILE", help=".json .csv .coco.json .srt .png .pdf .svg .html; repeatable."
+        ),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Share of attention from which a region is attended.")] = 0.05,
     ground_truth: Annotated[Path | None, typer.Option(help="People's fixations (.csv, gaze layout) beside it.")] = None,
@@ -136,7 +138,7 @@ def regions(
 
     source = open_source(video)
     outputs = output or [beside(video, "regions.json")]
-    _check(outputs, force, (".json", ".csv", ".png", ".pdf", ".svg", ".html"), source)
+    _check(outputs, force, (".json", ".csv", ".srt", ".png", ".pdf", ".svg", ".html"), source)
     wanted = read_regions(roi or [], track or [], source)
     requirements = [read_requirement(text, [r.name for r in wanted]) for text in require or []]
     with watched(video, source.num_frames) as show:

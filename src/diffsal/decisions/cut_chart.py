@@ -11,10 +11,10 @@ import numpy as np
 
 from diffsal.decisions.cuts import REST, Change, CutComparison
 from diffsal.decisions.region_chart import COLOURS, figure_class, html_page, picture_html, shortened
+from diffsal.decisions.region_peaks import AVERAGED_SECONDS, smoothed
 from diffsal.files import write_whole
 
 OLD, MOST_ROWS = "0.55", 12
-AVERAGED_SECONDS = 0.5  # over which the lines are smoothed
 
 
 def draw_cut_chart(result: CutComparison) -> Any:
@@ -72,17 +72,6 @@ def _draw_region(axes: Any, result: CutComparison, change: Change, colour: str, 
         axes.set_xlabel("seconds: share of attention at the same moment of both")
     else:
         axes.tick_params(labelbottom=False)
-
-
-def smoothed(values: np.ndarray, frames: float) -> np.ndarray:
-    """The mean over about so many frames around each; at the ends, over those that there are."""
-    half = int(frames // 2)
-    if half < 1:
-        return values
-    running = np.concatenate([[0.0], np.cumsum(values)])
-    low = np.maximum(np.arange(len(values)) - half, 0)
-    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    return (running[high] - running[low]) / (high - low)
 
 
 def _draw_where(axes: Any, result: CutComparison) -> None:

@@ -22,7 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STROKES: tuple[Any, ...] = ("-", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))  # the second, third, … seven regions
 PEOPLE_STROKE = (0, (4, 3))
 NAME_WIDTH, MOST_NAME_LINES = 24, 3  # characters and lines of a name in the legend
-LEGEND_ROWS = 22  # of one column
+LEGEND_ROWS, LINE_INCHES = 20, 0.2  # of one column; of a line of the legend with what is between two
 
 
 def figure_class() -> Any:
@@ -45,8 +45,10 @@ def draw_chart(result: Attended) -> Any:
     The legend stands beside the lines, the region with the largest mean share first.
     Raises :class:`InputError` where matplotlib is not installed.
     """
-    num_rows = min(LEGEND_ROWS, len(result.shares) + bool(result.people))
-    figure = figure_class()(figsize=(11, max(5.0, 2.2 + 0.34 * num_rows)), layout="constrained")
+    words = {name: _label(name) for name in result.shares}
+    columns_needed = -(-len(words) // LEGEND_ROWS)
+    num_lines = sum(label.count("\n") + 1 for label in words.values()) / columns_needed + 2 * bool(result.people)
+    figure = figure_class()(figsize=(11, max(5.0, 0.5 + LINE_INCHES * num_lines)), layout="constrained")
     columns = max(1, len(result.strip))
     grid = figure.add_gridspec(2, columns, height_ratios=[1, 3])
     for k, (seconds, image) in enumerate(result.strip):
@@ -70,13 +72,11 @@ def draw_chart(result: Attended) -> Any:
     axes.set(xlabel="seconds", ylabel="share of attention (%)", xlim=(result.seconds[0], max(result.seconds[-1], 1e-3)))
     axes.set_ylim(bottom=0)
     order = sorted(lines, key=lambda name: ranks[name])
-    handles, labels = [lines[name] for name in order], [_label(name) for name in order]
+    handles, labels = [lines[name] for name in order], [words[name] for name in order]
     if result.people:
         handles.append(axes.plot([], [], color="0.4", linestyle=PEOPLE_STROKE, linewidth=1)[0])
-        labels.append("people, each in its colour")
-    figure.legend(
-        handles, labels, loc="outside right center", fontsize=9, frameon=False, ncols=1 + (num_rows - 1) // LEGEND_ROWS
-    )
+        labels.append("people, in the same\ncolours")
+    figure.legend(handles, labels, loc="outside right center", fontsize=9, frameon=False, ncols=columns_needed)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

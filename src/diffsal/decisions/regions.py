@@ -236,7 +236,7 @@ def _fixations(path: Path) -> Any:
 
 
 def write_regions(result: Attended, place: Path) -> None:
-    """By its ending: ``.json``, ``.coco.json``, ``.csv``, or a chart: ``.png``, ``.pdf``, ``.svg``, ``.html``."""
+    """By its ending: ``.json``, ``.coco.json``, ``.csv``, ``.srt`` (peaks), or a chart: ``.png .pdf .svg .html``."""
     if place.name.lower().endswith(".coco.json"):
         boxes = [
             (index, name, (box[0], box[1], box[2] - box[0], box[3] - box[1]), result.shares[name][k])
@@ -259,6 +259,10 @@ def write_regions(result: Attended, place: Path) -> None:
             for k, index in enumerate(result.index)
         )
         write_csv(place, ("index", "seconds", *columns), rows)
+    elif place.suffix.lower() == ".srt":
+        from diffsal.decisions.region_peaks import peaks_srt
+
+        write_whole(place, peaks_srt(result).encode())
     else:
         from diffsal.decisions.region_chart import write_chart
 
