@@ -111,7 +111,7 @@ def predict(
         typer.Option(metavar="NAME=BOX|MASK", help="Region for --json: left,top,right,bottom or a mask; repeatable."),
     ] = None,
     only_maps: Annotated[bool, typer.Option("--only-maps", help="No overlay.")] = False,
-    weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="Weights by name or as a file.")] = "compact",
+    weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="A name, a file or hf://OWNER/NAME.")] = "compact",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
     spacing: Annotated[Spacing | None, typer.Option(help="Of the timesteps; default: the weights' own.")] = None,
@@ -189,6 +189,7 @@ _add(cli_pictures.explain, cli_pictures.compare, cli_pictures.report)
 _add(cli_decisions.reframe, cli_decisions.regions)
 _add(cli_weights.convert, cli_weights.export)
 app.command()(cli_weights.info)
+_add(cli_weights.push)
 app.command()(cli_web.web)
 
 

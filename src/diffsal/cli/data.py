@@ -21,7 +21,7 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Root of the data set.")],
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|FILE", help="A name, .safetensors or .onnx; repeatable; default: compact."),
+        typer.Option(metavar="NAME|FILE", help="A name, a file or hf://OWNER/NAME; repeatable; default: compact."),
     ] = None,
     protocol: Annotated[Protocol | None, typer.Option(help="Default: the data set's own.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; in the gaze layout a set.")] = None,

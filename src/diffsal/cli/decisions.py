@@ -11,7 +11,7 @@ import typer
 from diffsal.cli.options import Device, complain
 from diffsal.errors import InputError
 
-Weights = Annotated[str, typer.Option(metavar="NAME|FILE", help="Weights by name or as a file.")]
+Weights = Annotated[str, typer.Option(metavar="NAME|FILE", help="A name, a file or hf://OWNER/NAME.")]
 Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")]
 WhichDevice = Annotated[Device, typer.Option(help="Where the network runs.")]

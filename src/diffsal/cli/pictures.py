@@ -22,7 +22,7 @@ def explain(
     shift: Annotated[
         float | None, typer.Option(help="Seconds from a moment to the other one whose sound it gets; default: half.")
     ] = None,
-    weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="Weights by name or as a file.")] = "compact",
+    weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="A name, a file or hf://OWNER/NAME.")] = "compact",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
     spacing: Annotated[Spacing | None, typer.Option(help="Of the timesteps; default: the weights' own.")] = None,

@@ -43,7 +43,9 @@ def export(
 
 
 def info(
-    weights: Annotated[str, typer.Argument(metavar="[NAME|FILE]", help="Weights by name, or a file.")] = "compact",
+    weights: Annotated[
+        str, typer.Argument(metavar="[NAME|FILE]", help="Weights by name, a file, or hf://OWNER/NAME.")
+    ] = "compact",
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """What weights hold: parts, parameters, multiply-accumulates, preprocessing, where from, scores."""
@@ -58,3 +60,19 @@ def info(
     from rich.console import Console
 
     Console(markup=False).print(tables(information))
+
+
+def push(
+    weights: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Weights by name, a .safetensors or an .onnx.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to; it is made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Make it for its owner only.")] = False,
+) -> None:
+    """Weights to a hub, with a card made of what they say about themselves: one commit, which replaces the card there.
+
+    Of a name both files go, of a file that one. Needs a token that may write: `hf auth login`. HF_ENDPOINT names
+    another hub.
+    """
+    from diffsal.runtime.hub_upload import push as push_files
+
+    pushed = push_files(weights, repository, private)
+    print(f"{weights} → {pushed.url} ({', '.join(pushed.files)}); load it by {pushed.address}")

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from diffsal.errors import InputError
+from diffsal.weights.hub import fetch, is_address
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ def entry_of(name: str | Path) -> Weights | None:
 
 
 def find(name: str | Path, graphs: bool = False) -> Path:
-    """The file of a catalogue name or of a path.
+    """The file of a catalogue name, of an address on a hub (:mod:`diffsal.weights.hub`), or of a path.
 
-    With ``graphs``, of a catalogue name the ``.onnx``. Raises :class:`InputError` for what is neither.
+    With ``graphs``, of a name or address the ``.onnx``. Raises :class:`InputError` for what is none of them.
     """
+    if is_address(name):
+        return fetch(name, graphs)
     entry = entry_of(name)
     if entry is not None:
         ending = ".onnx" if graphs else ".safetensors"
@@ -56,7 +59,8 @@ def find(name: str | Path, graphs: bool = False) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    raise InputError(f"{name}: no such weights: known are {', '.join(w.name for w in CATALOGUE)}, or give a file")
+    raise InputError(f"{name}: no such weights: known are {', '.join(w.name for w in CATALOGUE)}, or give a file "
+                     "or hf://OWNER/NAME")
 
 
 def cache_folder() -> Path:

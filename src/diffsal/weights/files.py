@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +18,9 @@ from diffsal.files import whole_file
 from diffsal.networks.diffsal import DiffSal
 from diffsal.weights.catalogue import find
 from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY, SPACING_KEY, config_of, finish_of, spacing_of
+from diffsal.weights.metadata import sha256_of as sha256_of
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: no parameters
-HASH_BLOCK = 1 << 20
 
 
 def load(name: str | Path = "compact", device: str = "cpu") -> DiffSal:
@@ -129,12 +128,3 @@ def save_tensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str],
         except SafetensorError as error:  # a full disk arrives as this, too
             raise InputError(f"{path}: cannot be written ({error})") from None
         place.chmod(mode)  # safetensors would leave the file readable by its owner alone
-
-
-def sha256_of(path: Path) -> str:
-    """The hex SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ ENCODER_KEY = "diffsal.encoder"  # the name of that encoder, as in ModelConfig
 PREPROCESSING_KEY = "diffsal.preprocessing"  # of an encoder alone; a network's stands in its configuration
 SPACING_KEY = "diffsal.spacing"  # of the timesteps, as in SamplingConfig; without it linspace
 UNUSED_KEY = "diffsal.unused"  # a JSON list: what the source had and this file has not, with parameters and the reason
+HASH_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -64,3 +66,12 @@ def spacing_of(metadata: Mapping[str, str], path: Path) -> Spacing:
     if spacing not in get_args(Spacing):
         raise InputError(f"{path}: its spacing is {spacing[:40]!r}, expected one of {', '.join(get_args(Spacing))}")
     return cast(Spacing, spacing)
+
+
+def sha256_of(path: Path) -> str:
+    """The hex SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
