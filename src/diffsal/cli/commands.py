@@ -19,6 +19,7 @@ import typer
 from diffsal.cli import data as cli_data
 from diffsal.cli import decisions as cli_decisions
 from diffsal.cli import pictures as cli_pictures
+from diffsal.cli import shots as cli_shots
 from diffsal.cli import train as cli_train
 from diffsal.cli import web as cli_web
 from diffsal.cli import weights as cli_weights
@@ -186,7 +187,7 @@ def _add(*commands: Callable[..., None]) -> None:
 
 _add(cli_train.train, cli_data.evaluate, cli_data.score, cli_data.validate, cli_data.prepare)
 _add(cli_pictures.explain, cli_pictures.compare, cli_pictures.report)
-_add(cli_decisions.reframe, cli_decisions.regions)
+_add(cli_decisions.reframe, cli_decisions.regions, cli_shots.thumbnail, cli_shots.shots)
 _add(cli_weights.convert, cli_weights.export)
 app.command()(cli_weights.info)
 _add(cli_weights.push)

@@ -1,4 +1,4 @@
-"""The commands that draw conclusions from where people look: reframe, regions, thumbnail, shots, qp-map."""
+"""The commands that draw conclusions from where people look: reframe, regions."""
 
 from __future__ import annotations
 

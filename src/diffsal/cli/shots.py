@@ -1,0 +1,118 @@
+"""The commands that pick frames, measure shots and weigh blocks: thumbnail, shots, qp-map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffsal.cli.decisions import (
+    Force,
+    Mute,
+    Seed,
+    Steps,
+    Weights,
+    WhichDevice,
+    _check,
+    _end,
+    _model,
+    _predicting,
+    beside,
+)
+from diffsal.cli.options import Device
+from diffsal.errors import InputError
+
+THUMBNAIL_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def thumbnail(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="A video.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR|FILE", help="A folder; or a .jpg or .png: the best frame alone."),
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, max=100, help="Frames; default: 5, of a file 1.")] = None,
+    png: Annotated[bool, typer.Option("--png", help="PNG in the folder instead of JPEG.")] = False,
+    weights: Weights = "compact",
+    steps: Steps = 1,
+    seed: Seed = 0,
+    mute: Mute = False,
+    device: WhichDevice = Device.cpu,
+    force: Force = False,
+) -> None:
+    """The frames in which attention is most in one place: pictures, a contact sheet, JSON (docs/decisions.md)."""
+    from diffsal.bars import watched
+    from diffsal.decisions.thumbnail import find_thumbnails, write_best, write_thumbnails
+    from diffsal.media.source import open_source
+
+    source = open_source(video)
+    place = output or beside(video, "thumbnails")
+    alone = place.suffix.lower() in THUMBNAIL_SUFFIXES and not place.is_dir()
+    if alone:
+        if count not in (None, 1):
+            raise InputError(f"{place}: one file holds one frame; give a folder with -o, or --count 1")
+        _check([place], force, THUMBNAIL_SUFFIXES, source)
+    else:
+        check_folder(place, force)
+    with watched(video, source.num_frames) as show:
+        found = find_thumbnails(
+            _model(weights),
+            source,
+            1 if alone else count or 5,
+            on_frame=show,
+            **_predicting(steps, seed, mute, device),
+        )
+    if alone:
+        write_best(found, source, place)
+    else:
+        write_thumbnails(found, source, place, ".png" if png else ".jpg")
+    for t in found.chosen:
+        print(f"{t.rank}: {t.frame.seconds:.2f} s, frame {t.frame.index}, {t.frame.share:.0%} in one place")
+    left_out = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items()) or "none left out"
+    print(
+        f"{video}: {len(found.chosen)} of {found.num_frames} frames in {found.num_shots} "
+        f"shot{'s' * (found.num_shots != 1)} ({left_out}) → {place}"
+    )
+    _end(source.problems)
+
+
+def shots(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="A video.")],
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", metavar="FILE", help=".json .csv .png .pdf .svg; repeatable."),
+    ] = None,
+    weights: Weights = "compact",
+    steps: Steps = 1,
+    seed: Seed = 0,
+    mute: Mute = False,
+    device: WhichDevice = Device.cpu,
+    force: Force = False,
+) -> None:
+    """Per shot: when the eye arrives, how far it jumps, centredness, entropy, spread (docs/decisions.md)."""
+    from diffsal.bars import watched
+    from diffsal.decisions.shots import as_table, measure_shots, write_shots
+    from diffsal.media.source import open_source
+
+    source = open_source(video)
+    outputs = output or [beside(video, "shots.json")]
+    _check(outputs, force, (".json", ".csv", ".png", ".pdf", ".svg"), source)
+    with watched(video, source.num_frames) as show:
+        result = measure_shots(_model(weights), source, on_frame=show, **_predicting(steps, seed, mute, device))
+    for place in outputs:
+        write_shots(result, place)
+    print(as_table(result))
+    count = len(result.shots)
+    print(f"{video}: {len(result.index)} frames in {count} shot{'s' * (count != 1)} → {', '.join(map(str, outputs))}")
+    _end(source.problems)
+
+
+def check_folder(place: Path, force: bool) -> None:
+    """Refuse a file, a folder that holds something without ``force``, and a parent that is missing."""
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{place}: is a file, but this needs a folder; give another name with -o")
+    if place.is_dir() and any(place.iterdir()) and not force:
+        raise InputError(f"{place}: holds files already; give another folder with -o or overwrite with --force")
+    if not place.parent.is_dir():
+        raise InputError(f"{place.parent}: no such folder; make it first")
