@@ -25,7 +25,7 @@ RESTING_WIDTHS = 0.05  # of the picture: this near to one place the centroid res
 RESTING_SECONDS = 0.5  # that it must stay there
 SHOWN_SECONDS = 0.5  # into a shot: the frame that stands for it
 STRIP_WIDTH = 240  # pixels
-BLACK = 24  # mean level of a picture that shows nothing
+BLACK = 48  # mean level of a picture that shows little: a fade
 DECIMALS = {"start_seconds": 6, "end_seconds": 6}  # of the others 4
 
 
