@@ -1,9 +1,9 @@
-"""Thumbnails and shots against people: is the chosen frame one where people look at one place, and are a shot's figures theirs?
+"""Thumbnails and shots against people: do they look at one place on the chosen frame, and are a shot's figures theirs?
 
     python benchmarks/shots.py GAZE --out shots.json
 
-GAZE is a folder in the gaze layout. People's figures are those of their fixations, at least five on a frame: counted in the
-window for thumbnails, drawn as maps (sigma 0.025 of the width) for shots.
+GAZE is a folder in the gaze layout. People's figures are those of their fixations, at least five on a frame:
+counted in the window for thumbnails, drawn as maps (sigma 0.025 of the width) for shots.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def measure(model, video: Path, table: Path, predict=diffsal.predict) -> dict:
     fit = [not reasons and d[0] == d[0] for reasons, d in zip(unfit(candidates, shots), densest, strict=True)]
     best = candidates.index(choose(candidates, shots, fit, 1)[0].frame)
     known = np.array([d for d in densest if d[0] == d[0]])
-    row = {"clip": video.stem, "held_out": video.stem in HELD_OUT, "chosen": densest[best][0], "mean": known[:, 0].mean(),
-           "percentile": float((known[:, 0] < densest[best][0]).mean()), "window_chosen": densest[best][1],
+    row = {"clip": video.stem, "held_out": video.stem in HELD_OUT, "chosen": densest[best][0],
+           "mean": known[:, 0].mean(), "percentile": float((known[:, 0] < densest[best][0]).mean()), "window_chosen": densest[best][1],
            "window_mean": float(known[:, 1].mean())}
     for name, seen in (("ours", ours), ("people", theirs)):
         shot = seen.close("")  # figures of all shots together: clips of the pack are one shot, or nearly
@@ -82,8 +82,8 @@ def main() -> None:
 
 
 def print_row(row: dict) -> None:
-    print(f"{row['clip']:20s} people in one place: {row['chosen']:.2f} on the chosen frame, {row['mean']:.2f} on the mean one, "
-          f"above {row['percentile']:.0%} of frames; centroid off by {row['distance']:.3f} widths", flush=True)
+    print(f"{row['clip']:20s} people in one place: {row['chosen']:.2f} on the chosen frame, "
+          f"{row['mean']:.2f} on the mean one, above {row['percentile']:.0%} of frames; centroid off by {row['distance']:.3f} widths", flush=True)
 
 
 def print_summary(rows: list[dict]) -> None:
