@@ -51,8 +51,8 @@ def measure(model, video: Path, table: Path, predict=diffsal.predict) -> dict:
     best = candidates.index(choose(candidates, shots, fit, 1)[0].frame)
     known = np.array([d for d in densest if d[0] == d[0]])
     row = {"clip": video.stem, "held_out": video.stem in HELD_OUT, "chosen": densest[best][0],
-           "mean": known[:, 0].mean(), "percentile": float((known[:, 0] < densest[best][0]).mean()), "window_chosen": densest[best][1],
-           "window_mean": float(known[:, 1].mean())}
+           "mean": known[:, 0].mean(), "percentile": float((known[:, 0] < densest[best][0]).mean()),
+           "window_chosen": densest[best][1], "window_mean": float(known[:, 1].mean())}
     for name, seen in (("ours", ours), ("people", theirs)):
         shot = seen.close("")  # figures of all shots together: clips of the pack are one shot, or nearly
         lengths = [s.last_index - s.first_index + 1 for s in shot.shots]
@@ -83,7 +83,8 @@ def main() -> None:
 
 def print_row(row: dict) -> None:
     print(f"{row['clip']:20s} people in one place: {row['chosen']:.2f} on the chosen frame, "
-          f"{row['mean']:.2f} on the mean one, above {row['percentile']:.0%} of frames; centroid off by {row['distance']:.3f} widths", flush=True)
+          f"{row['mean']:.2f} on the mean one, above {row['percentile']:.0%} of frames; "
+          f"centroid off by {row['distance']:.3f} widths", flush=True)
 
 
 def print_summary(rows: list[dict]) -> None:
