@@ -188,6 +188,7 @@ def _add(*commands: Callable[..., None]) -> None:
 _add(cli_train.train, cli_data.evaluate, cli_data.score, cli_data.validate, cli_data.prepare)
 _add(cli_pictures.explain, cli_pictures.compare, cli_pictures.report)
 _add(cli_decisions.reframe, cli_decisions.regions, cli_shots.thumbnail, cli_shots.shots)
+app.command("qp-map", no_args_is_help=True)(cli_shots.qp_map)
 _add(cli_weights.convert, cli_weights.export)
 app.command()(cli_weights.info)
 _add(cli_weights.push)

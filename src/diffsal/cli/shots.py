@@ -108,6 +108,58 @@ def shots(
     _end(source.problems)
 
 
+def qp_map(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="A video.")],
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR|FILE",
+            help="A folder: a .csv per frame; .txt: SVT-AV1's map; .mp4 .mkv .mov: coded with it; .png: to look at.",
+        ),
+    ] = None,
+    block: Annotated[int, typer.Option(help="Pixels: 8, 16, 32 or 64; of SVT-AV1's map always 64.")] = 16,
+    strength: Annotated[float, typer.Option(help="Largest offset of the quantiser either way, in QP.")] = 8.0,
+    codec: Annotated[str, typer.Option(help="Of coded files: h264 or h265.")] = "h264",
+    crf: Annotated[float, typer.Option(min=0, max=51, help="Quality of coded files.")] = 23.0,
+    preset: Annotated[str, typer.Option(help="Of x264 or x265 for coded files.")] = "medium",
+    weights: Weights = "compact",
+    steps: Steps = 1,
+    seed: Seed = 0,
+    mute: Mute = False,
+    device: WhichDevice = Device.cpu,
+    force: Force = False,
+) -> None:
+    """How much each block matters, for encoders: QP offsets as .csv, SVT-AV1 ROI map, or coded (docs/qp-map.md)."""
+    from diffsal.bars import watched
+    from diffsal.decisions.qp_map import write_qp_maps
+    from diffsal.media.source import open_source
+    from diffsal.outputs.overlay import OVERLAY_SUFFIXES
+
+    source = open_source(video)
+    outputs = output or [beside(video, "qp")]
+    folders = [place for place in outputs if not place.suffix or place.is_dir() or place == beside(video, "qp")]
+    for folder in folders:
+        check_folder(folder, force)
+    _check([o for o in outputs if o not in folders], force, (".txt", ".png", ".jpg", *OVERLAY_SUFFIXES), source)
+    with watched(video, source.num_frames) as show:
+        done = write_qp_maps(
+            _model(weights),
+            source,
+            outputs,
+            block=block,
+            strength=strength,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            on_frame=show,
+            **_predicting(steps, seed, mute, device),
+        )
+    print(f"{video}: {done} frames, blocks of {block} pixels, within {strength:g} QP → {', '.join(map(str, outputs))}")
+    _end(source.problems)
+
+
 def check_folder(place: Path, force: bool) -> None:
     """Refuse a file, a folder that holds something without ``force``, and a parent that is missing."""
     if place.exists() and not place.is_dir():

@@ -116,8 +116,11 @@ class VideoWriter:
         if max(width, height) > LONGEST_SIDE:
             raise InputError(f"{self.path}: {width}x{height} is more than the {LONGEST_SIDE} pixels a side that H.264 "
                              "can hold; write --maps or --npz with --only-maps")
+        self._begin_with("libx264", ENCODER_OPTIONS, width, height)
+
+    def _begin_with(self, codec: str, options: dict[str, str], width: int, height: int) -> None:
         rate = Fraction(self.source.frame_rate).limit_denominator(1001 * 60)
-        self.stream = self.container.add_stream("libx264", rate=rate, options=ENCODER_OPTIONS)
+        self.stream = self.container.add_stream(codec, rate=rate, options=options)
         self.stream.width, self.stream.height, self.stream.pix_fmt = width, height, "yuv420p"
         context = self.stream.codec_context
         context.time_base, context.thread_count = Fraction(1, CLOCK), ENCODER_THREADS
