@@ -28,8 +28,9 @@ from diffsal.outputs.overlay import Overlayer, VideoWriter
 from diffsal.outputs.render import Outputs, render
 from diffsal.prediction.finish import brightness
 from diffsal.prediction.hearing import Hearing
+from diffsal.prediction.maps import enlarge
 from diffsal.prediction.noise import frame_noise
-from diffsal.prediction.pipeline import Stream, Window, enlarge, sound_for, usual_every
+from diffsal.prediction.pipeline import Stream, Window, sound_for, usual_every
 from diffsal.prediction.plan import Plan
 from diffsal.runtime.loading import load_engine
 

@@ -22,7 +22,8 @@ from diffsal.media.mel import Sound
 from diffsal.media.source import open_source
 from diffsal.media.threads import prefetch
 from diffsal.prediction.hearing import Heard
-from diffsal.prediction.pipeline import FinishedMaps, Stream, queue_size, sound_for
+from diffsal.prediction.maps import FinishedMaps
+from diffsal.prediction.pipeline import Stream, queue_size, sound_for
 from diffsal.prediction.plan import Plan
 from diffsal.runtime.engine import as_engine
 from diffsal.weights.files import load
@@ -73,7 +74,7 @@ def score_clip(engine, clip, other: Sound) -> dict[tuple[str, str], list[list[fl
               replace(own, waveform=np.roll(own.waveform, -late))]
     wanted = range(0, 100_000, 5)
     stream = Stream(engine, source, Plan(engine.config.num_frames, 1, 1, None, None, None, None, wanted), sounds, 1)
-    read = prefetch(stream.read(), queue_size(source, 3))
+    read = prefetch(stream.read(), queue_size(source))
     rows: dict[tuple[str, str], list[list[float]]] = {}
     sampling = SamplingConfig()
     with engine.workers(1) as pool:

@@ -10,7 +10,8 @@ if TYPE_CHECKING:  # what editors and type checkers see of the names below
     from diffsal.errors import InputError
     from diffsal.figures.explain import explain
     from diffsal.networks.diffsal import DiffSal
-    from diffsal.prediction.pipeline import Prediction, predict
+    from diffsal.prediction.maps import Prediction
+    from diffsal.prediction.pipeline import predict
     from diffsal.runtime.loading import load
     from diffsal.scoring import metrics
     from diffsal.scoring.evaluate import evaluate, score
@@ -25,7 +26,7 @@ _HOMES = {
     "SamplingConfig": "diffsal.config",
     "TrainConfig": "diffsal.training.config",
     "InputError": "diffsal.errors",
-    "Prediction": "diffsal.prediction.pipeline",
+    "Prediction": "diffsal.prediction.maps",
     "convert": "diffsal.weights.convert",
     "evaluate": "diffsal.scoring.evaluate",
     "explain": "diffsal.figures.explain",

@@ -16,8 +16,9 @@ from diffsal.media.mel import MelTrack
 from diffsal.media.source import open_source
 from diffsal.networks.diffsal import DiffSal
 from diffsal.outputs.panels import Panel, figure, heat, signed_heat, writable, write_figure
+from diffsal.prediction.maps import Prediction
 from diffsal.prediction.noise import frame_noise
-from diffsal.prediction.pipeline import Prediction, predict
+from diffsal.prediction.pipeline import predict
 from diffsal.prediction.speakers import SpeakingFace
 from diffsal.training.recipes import compact
 from diffsal.weights.files import save

@@ -14,7 +14,7 @@ from diffsal.media.source import Source
 from diffsal.outputs.attention import Region, entropy_bits, moved, peaks, read_region
 from diffsal.outputs.attention_json import SCHEMA, VERSION, AttentionWriter
 from diffsal.outputs.moments import MomentsWriter
-from diffsal.prediction.pipeline import Prediction
+from diffsal.prediction.maps import Prediction
 from diffsal.prediction.speakers import SpeakingFace
 from tests.movies import write_movie
 from tests.standin import StandIn

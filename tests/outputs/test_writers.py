@@ -21,7 +21,7 @@ from diffsal.outputs.arrays import ArrayWriter
 from diffsal.outputs.contact_sheet import contact_sheet
 from diffsal.outputs.overlay import COLORMAPS, Overlayer
 from diffsal.outputs.render import Outputs, render
-from diffsal.prediction.pipeline import Prediction
+from diffsal.prediction.maps import Prediction
 from tests.media.test_media import loudest_seconds
 from tests.movies import picture, tone, turn, write_movie
 from tests.standin import StandIn

@@ -117,7 +117,7 @@ def test_memory_does_not_grow_and_old_frames_can_be_asked_for():
     for frame in frames(290, value=90):
         stream.read(frame)
         last = last or frame
-    assert len(stream.known) == speakers.KEPT_SECONDS * 25 and len(stream.heard.blocks) <= 5
+    assert len(stream.known) == speakers.KEPT_FRAMES and len(stream.heard.blocks) <= 5
     (seen,) = stream.seen.values()
     assert len(seen.features) == speakers.PIECE_MOMENTS and len(seen.crops) < 5
     assert stream.faces(Frame(280, 280 / 25, last.image))

@@ -1,18 +1,20 @@
 """The ONNX engine: torch's maps, whatever is heard, and one line for graphs that cannot be run."""
 
-
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
+from diffsal.prediction.pipeline import predict
 from diffsal.runtime.engine import Engine, as_engine
 from diffsal.runtime.export import export
 from diffsal.runtime.onnx import OnnxEngine
 from diffsal.runtime.torch import TorchEngine
 from diffsal.weights.catalogue import find
 from diffsal.weights.files import load
+from tests.movies import write_movie
 from tests.narrow import narrow_encoders, tiny_config  # noqa: F401
 from tests.runtime.test_export import rewritten
 
@@ -82,3 +84,18 @@ def test_graphs_that_cannot_be_run_are_one_line(tmp_path):
 def test_other_devices_are_refused():
     with pytest.raises(InputError, match="device cuda"):
         as_engine(OnnxEngine(find("compact", graphs=True)), "cuda")
+
+
+def test_two_predictions_with_one_model_prepare_it_once(tmp_path, monkeypatch):
+    made, session = [], onnxruntime.InferenceSession
+
+    def counted(*given, **settings):
+        made.append(session(*given, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", counted)
+    engine = OnnxEngine(find("compact", graphs=True))
+    path = write_movie(tmp_path / "a.mp4", num_frames=3)
+    maps = [[p.saliency for p in predict(engine, path)] for _ in range(2)]
+    assert len(made) == 3  # frames, window, denoise: nothing sounds
+    assert all((a == b).all() for a, b in zip(*maps, strict=True))

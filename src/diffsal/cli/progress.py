@@ -16,6 +16,7 @@ from diffsal.errors import InputError, printable
 from diffsal.files import final_name
 from diffsal.media.source import expand, open_source
 from diffsal.outputs.render import Outputs, Rendered, outputs_for, render
+from diffsal.runtime.memory import give_back_large_blocks
 
 if TYPE_CHECKING:
     from diffsal.networks.diffsal import DiffSal
@@ -74,6 +75,8 @@ def _one(
     if files & taken:
         raise InputError(f"{name}: another input has written {sorted(files & taken)[0]}; rename one of the two")
     outputs.check(source, force)
+    if source.is_large:
+        give_back_large_blocks()
     taken |= files
 
     def show(done: int, total: int | None) -> None:

@@ -18,7 +18,8 @@ from diffsal.decisions.regions import STRIP_FRAMES, Attended, RegionMeter, small
 from diffsal.errors import InputError
 from diffsal.media.source import Source, open_source
 from diffsal.outputs.attention import GRID, moved, on_grid
-from diffsal.prediction.pipeline import Prediction, predict
+from diffsal.prediction.maps import Prediction
+from diffsal.prediction.pipeline import predict
 
 REST = "elsewhere"  # what lies outside all regions
 SAME_MOMENT = 1e-6  # seconds
@@ -243,7 +244,7 @@ def compare_cuts(
     frame_seconds = (1 / source_a.frame_rate, 1 / source_b.frame_rate)
     result = CutComparison(meters[0].result, meters[1].result, seed, samples, frame_seconds)
     expected = min((s.num_frames or 0) / s.frame_rate if s.num_frames else STRIP_FRAMES for s in (source_a, source_b))
-    with closing(streams[0]), closing(streams[1]):  # type: ignore[type-var]  # they are generators
+    with closing(streams[0]), closing(streams[1]):
         for count, (of_a, of_b) in enumerate(_together(meters, streams, frame_seconds[0])):
             if of_a is not None and of_b is not None:
                 _add_pair(result, of_a, of_b, expected)
@@ -259,7 +260,7 @@ def compare_cuts(
 
 
 def _together(
-    meters: list[RegionMeter], streams: list[Iterator[Prediction]], frame_seconds: float
+    meters: list[RegionMeter], streams: Sequence[Iterator[Prediction]], frame_seconds: float
 ) -> Iterator[tuple[Prediction | None, Prediction | None]]:
     """Each frame of B with the one of A that is shown then; None for A before it begins and after its end; then, with
     None for B, once for each frame of A that comes later. All are measured on the way."""

@@ -18,7 +18,8 @@ from diffsal.decisions.region_sources import Box, MovingRegion
 from diffsal.errors import InputError
 from diffsal.files import write_whole
 from diffsal.media.source import Source
-from diffsal.prediction.pipeline import Prediction, predict
+from diffsal.prediction.maps import Prediction
+from diffsal.prediction.pipeline import predict
 
 SCHEMA, VERSION = "diffsal.regions", 1
 THRESHOLD = 0.05  # share of attention from which a region counts as attended

@@ -23,7 +23,8 @@ from diffsal.outputs.attention import moved
 from diffsal.outputs.overlay import OVERLAY_SUFFIXES, VideoWriter
 from diffsal.outputs.panels import Panel, figure, heat, heat_over, signed_heat, write_figure
 from diffsal.prediction.hearing import Heard
-from diffsal.prediction.pipeline import FinishedMaps, Prediction, Stream, Window, queue_size, sound_for
+from diffsal.prediction.maps import FinishedMaps, Prediction
+from diffsal.prediction.pipeline import Stream, Window, queue_size, sound_for
 from diffsal.prediction.plan import Plan
 from diffsal.prediction.speakers import SpeakingFace
 from diffsal.runtime.torch import TorchEngine
@@ -79,7 +80,7 @@ def explain(
     other = None if own is None else shifted(own, shift_seconds)
     plan = Plan(engine.config.num_frames, start=start, end=end)
     stream = Stream(engine, source, plan, [own] if other is None else [own, other], 1)
-    read = prefetch(stream.read(), queue_size(source, 3))
+    read = prefetch(stream.read(), queue_size(source))
     try:
         with engine.workers(1) as pool:
             for window in stream.windows(stream.encode(read, pool), deque()):

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from diffsal.errors import InputError
 from diffsal.media.container import SEEKABLE_CODECS, Decoding, FrameTimes, one_line, open_media
 from diffsal.media.losses import Losses
 from diffsal.media.mel import SAMPLE_RATE, Sound
-from diffsal.media.orientation import display_matrix, is_across, upright
+from diffsal.media.orientation import display_matrix, is_across, upright, upright_size
 from diffsal.media.pictures import ANIMATED, PICTURE_SUFFIXES, check_size, read_animation, read_header, read_picture
 from diffsal.media.probe import (
     FEWEST_BYTES,
@@ -46,15 +47,34 @@ VIDEO_SUFFIXES = (
 FOLDER_FRAME_RATE = 25.0  # of a folder of numbered pictures, which carries no times
 SHORTEST_FRAME_SECONDS = 1e-3
 HIGHEST_FRAME_RATE = 1000.0  # a header that says more says nothing
+LARGE_PIXELS = 2560 * 1440  # a picture of 4K takes 12 MB as it is decoded, 25 MB as RGB
+LARGE_THREADS = 2  # that decode large pictures; each holds one more, and there would be one per core
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One upright picture: its 0-based index, its time in seconds, and uint8 RGB (height, width, 3)."""
+    """One upright picture: its 0-based index, its time in seconds, and uint8 RGB (height, width, 3).
+
+    ``picture`` is that, or the decoder's own frame in half the memory, of which RGB is made when it is first asked for.
+    """
 
     index: int
     seconds: float
-    image: np.ndarray
+    picture: np.ndarray | av.VideoFrame
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """uint8 RGB (height, width, 3)."""
+        return upright(self.picture) if isinstance(self.picture, av.VideoFrame) else self.picture
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image."""
+        return upright_size(self.picture) if isinstance(self.picture, av.VideoFrame) else self.picture.shape[:2]
+
+    def packed(self) -> Frame:
+        """The same frame without the RGB that was made."""
+        return Frame(self.index, self.seconds, self.picture)
 
 
 @dataclass(eq=False)
@@ -87,6 +107,11 @@ class Source:
     def is_picture(self) -> bool:
         return len(self.pictures) == 1
 
+    @property
+    def is_large(self) -> bool:
+        """Whether each picture that is held counts."""
+        return self.width * self.height > LARGE_PIXELS
+
     def frames(self, start: float | None = None, before: int = 0) -> Iterator[Frame]:
         """Every frame that can be decoded, in order, from ``before`` frames ahead of the first at or after ``start``.
 
@@ -94,7 +119,7 @@ class Source:
         """
         size, found = None, False
         for frame in self._from(start, before):
-            found, shape = True, frame.image.shape[:2]
+            found, shape = True, frame.size
             size = size or shape
             if shape != size:
                 self._note(f"the picture changes its size to {shape[1]}x{shape[0]}, enlarged or reduced to the first")
@@ -117,7 +142,7 @@ class Source:
             self.problems.append(line)
 
     def _from(self, start: float | None, before: int) -> Iterator[Frame]:
-        """:meth:`frames` without its checks; pictures become arrays only when they are wanted."""
+        """:meth:`frames` without its checks."""
         raw: Iterator[tuple[int, float, Any]]
         if self.pictures:
             raw = self._pictures()
@@ -131,7 +156,7 @@ class Source:
                 waiting.append((index, seconds, picture))
                 continue
             for number, shown, found in (*waiting, (index, seconds, picture)):
-                yield Frame(number, shown, upright(found) if isinstance(found, av.VideoFrame) else found)
+                yield Frame(number, shown, found)
             waiting.clear()
 
     def _pictures(self) -> Iterator[tuple[int, float, np.ndarray]]:
@@ -174,6 +199,8 @@ class Source:
         with open_media(self.name, self.path) as container, one_line(self.name):
             stream, sound = picture_stream(container), sound_stream(container)
             stream.thread_type = "AUTO"
+            if self.is_large:
+                stream.thread_count = LARGE_THREADS
             index, first_pts = self._jump(container, stream, start, before)
             seconds: float | None = None
             losses = Losses(self.path, container, stream, 1 / self.frame_rate, self.duration_seconds)

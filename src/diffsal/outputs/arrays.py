@@ -13,7 +13,7 @@ import numpy as np
 from diffsal.files import GrowingFile
 
 if TYPE_CHECKING:
-    from diffsal.prediction.pipeline import Prediction
+    from diffsal.prediction.maps import Prediction
 
 
 class ArrayWriter:

@@ -12,7 +12,7 @@ import numpy as np
 from diffsal.files import GrowingFile
 from diffsal.media.source import Source
 from diffsal.outputs.attention import Region, entropy_bits, moved, on_grid, peaks
-from diffsal.prediction.pipeline import Prediction
+from diffsal.prediction.maps import Prediction
 from diffsal.prediction.speakers import SpeakingFace
 
 SCHEMA, VERSION = "diffsal.attention", 1

@@ -9,7 +9,7 @@ import numpy as np
 from diffsal.errors import InputError
 
 if TYPE_CHECKING:
-    from diffsal.prediction.pipeline import Prediction
+    from diffsal.prediction.maps import Prediction
 
 
 class Screen:

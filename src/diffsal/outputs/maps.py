@@ -10,7 +10,7 @@ import numpy as np
 from diffsal.media.pictures import write_map
 
 if TYPE_CHECKING:
-    from diffsal.prediction.pipeline import Prediction
+    from diffsal.prediction.maps import Prediction
 
 
 class MapWriter:

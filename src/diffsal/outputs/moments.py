@@ -11,7 +11,7 @@ import numpy as np
 
 from diffsal.outputs.attention import moved, on_grid
 from diffsal.outputs.panels import PANEL_WIDTH, Panel, figure, write_figure
-from diffsal.prediction.pipeline import Prediction
+from diffsal.prediction.maps import Prediction
 
 NUM_MOMENTS = 6
 WITHIN_SECONDS = 0.5  # a movement is that from the map this long before

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from diffsal.errors import InputError
 from diffsal.files import GrowingFile
@@ -24,16 +25,18 @@ from diffsal.media.source import Source
 from diffsal.outputs.overlay_sound import OverlaySound
 
 if TYPE_CHECKING:
-    from diffsal.prediction.pipeline import Prediction
+    from diffsal.prediction.maps import Prediction
 
 OVERLAY_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 COLORMAPS = ("inferno", "viridis", "cividis", "turbo", "jet", "hot")
+PIXELS = "yuv420p"
 CLOCK = 90_000  # ticks per second of the overlay's time stamps
 # Against veryfast at crf 20, on 640x360: 2.5 ms of processor time a frame instead of 6.3, PSNR 1 dB higher, files twice
 # as large
 ENCODER_OPTIONS = {"preset": "ultrafast", "crf": "24"}
 ENCODER_THREADS = 2
 LONGEST_SIDE = 16_384  # pixels that H.264 can hold
+BAND_ROWS = 64  # drawn at once: what a processor's cache holds, and little memory beside a large picture
 FUTURE_SECONDS = 0.5  # by which the sound is written ahead of the picture
 
 
@@ -58,9 +61,13 @@ class Overlayer:
         """uint8 RGB (h, w, 3) and float32 (h, w) → uint8 RGB (h, w, 3)."""
         highest = float(saliency.max())
         self.peak = highest if self.peak == 0 else max(0.9 * self.peak + 0.1 * highest, highest)
-        levels = cv2.convertScaleAbs(saliency, alpha=255 / max(self.peak, 1e-6))
-        kept, added = cv2.applyColorMap(levels, self.kept), cv2.applyColorMap(levels, self.added)
-        return cv2.add(cv2.multiply(image, kept, dst=kept, scale=1 / 255), added, dst=kept)
+        drawn = np.empty_like(image)
+        for top in range(0, len(image), BAND_ROWS):
+            band = slice(top, top + BAND_ROWS)
+            levels = cv2.convertScaleAbs(saliency[band], alpha=255 / max(self.peak, 1e-6))
+            kept, added = cv2.applyColorMap(levels, self.kept), cv2.applyColorMap(levels, self.added)
+            cv2.add(cv2.multiply(image[band], kept, dst=kept, scale=1 / 255), added, dst=drawn[band])
+        return drawn
 
 
 class VideoWriter:
@@ -75,6 +82,7 @@ class VideoWriter:
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         self.stream: Any = None
         self.sound: OverlaySound | None = None
+        self.reformatter = VideoReformatter()
         self.waiting: av.VideoFrame | None = None  # for the next frame, whose time says how long this one is shown
         self.durations: dict[int, int] = {}  # in ticks, by the time stamp of frames on their way through the encoder
         try:
@@ -89,7 +97,8 @@ class VideoWriter:
             if self.stream is None:
                 self._begin(image.shape[1] + image.shape[1] % 2, image.shape[0] + image.shape[0] % 2)
             seconds = prediction.seconds - (self.start or 0.0)
-            frame = av.VideoFrame.from_ndarray(self._even(image), format="rgb24")
+            picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(self._even(image)), format="rgb24")
+            frame = self.reformatter.reformat(picture, format=PIXELS)
             frame.pts, frame.time_base = round(seconds * CLOCK), Fraction(1, CLOCK)
             before = self.waiting
             if before is not None:
@@ -121,7 +130,7 @@ class VideoWriter:
     def _begin_with(self, codec: str, options: dict[str, str], width: int, height: int) -> None:
         rate = Fraction(self.source.frame_rate).limit_denominator(1001 * 60)
         self.stream = self.container.add_stream(codec, rate=rate, options=options)
-        self.stream.width, self.stream.height, self.stream.pix_fmt = width, height, "yuv420p"
+        self.stream.width, self.stream.height, self.stream.pix_fmt = width, height, PIXELS
         context = self.stream.codec_context
         context.time_base, context.thread_count = Fraction(1, CLOCK), ENCODER_THREADS
         context.sample_aspect_ratio = self.source.sample_aspect_ratio

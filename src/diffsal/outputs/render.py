@@ -22,6 +22,7 @@ from diffsal.outputs.contact_sheet import SHEET_FRAMES, contact_sheet
 from diffsal.outputs.maps import MapWriter
 from diffsal.outputs.moments import MomentsWriter
 from diffsal.outputs.overlay import OVERLAY_SUFFIXES, Overlayer, PictureWriter, VideoWriter
+from diffsal.prediction.maps import Prediction, Predictions
 from diffsal.prediction.pipeline import predict, queue_size, usual_every
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from diffsal.prediction.spans import DrawnMaps
     from diffsal.runtime.engine import Engine
 
-BYTES_PER_PIXEL = 3 + 4 + 4  # of a prediction: its picture, its map and their spread
 SPREAD_COLORMAP = "viridis"
 
 
@@ -131,29 +131,33 @@ def render(
         settings.setdefault("batch_size", 1)  # a map as soon as it can be
     settings["every"] = settings.get("every") or usual_every(model, source)
     settings["spacing"] = settings.get("spacing") or model.spacing
-    predictions = predict(model, source, start=start, end=end, drawn=drawn, **settings)
-    predictions = prefetch(predictions, queue_size(source, BYTES_PER_PIXEL))
+    finished = prefetch(predict(model, source, start=start, end=end, drawn=drawn, **settings).maps, queue_size(source))
+
+    def write(prediction: Prediction) -> None:
+        heat = [overlayer.draw(prediction.image, prediction.saliency)] if drawing else []
+        if drawing and prediction.spread is not None:
+            heat.append(of_spread.draw(prediction.image, prediction.spread))
+        shown = np.concatenate(heat, axis=1) if len(heat) > 1 else heat[0] if heat else None
+        for writer in writers:
+            writer.write(prediction, shown)
+        if outputs.sheet and (done in wanted or not sheet):
+            sheet.append((prediction.seconds, np.array(prediction.image), *heat))
+
     try:
         open_writers(writers, source, outputs, start, end)
         if outputs.json:
             writers.append(AttentionWriter(outputs.json, source, {"start": start, "end": end, **settings}, regions))
         writers.extend([screen] if screen else [])
         with contextlib.suppress(*([KeyboardInterrupt] if source.camera is not None else [])):
-            for prediction in predictions:
-                heat = [overlayer.draw(prediction.image, prediction.saliency)] if drawing else []
-                if drawing and prediction.spread is not None:
-                    heat.append(of_spread.draw(prediction.image, prediction.spread))
-                drawn = np.concatenate(heat, axis=1) if len(heat) > 1 else heat[0] if heat else None
-                for writer in writers:
-                    writer.write(prediction, drawn)
-                if outputs.sheet and (done in wanted or not sheet):
-                    sheet.append((prediction.seconds, np.array(prediction.image), *heat))
+            for prediction in Predictions(finished):
+                write(prediction)
+                del prediction  # before the next is made: 4K takes 80 MB
                 done += 1
                 if on_frame:
                     on_frame(done, expected)
                 if screen and screen.closed:
                     break
-        predictions.close()
+        finished.close()
         if not done:
             raise InputError(f"{source.name}: no frame lies between --start and --end")
         for writer in writers:
@@ -161,7 +165,7 @@ def render(
         if outputs.sheet:
             write_picture(outputs.sheet, contact_sheet(sheet[-SHEET_FRAMES:]))
     finally:
-        predictions.close()
+        finished.close()
         for writer in writers:
             writer.discard()
     return Rendered(done, source.problems)

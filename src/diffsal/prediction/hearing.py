@@ -115,10 +115,13 @@ class Hearing:
         return max(self.synchrony.history if self.synchrony is not None else 0,
                    self.speakers.num_before if self.speakers is not None else 0)
 
-    def add(self, frame: Frame, brightness: Float[ndarray, "h w"] | None) -> None:
-        """The next frame, and its :func:`diffsal.prediction.finish.brightness`."""
+    def look(self, frame: Frame) -> None:
+        """See who speaks in the next frame. It may come long before :meth:`add`, and from another thread."""
         if self.speakers is not None:
             self.speakers.read(frame)
+
+    def add(self, frame: Frame, brightness: Float[ndarray, "h w"] | None) -> None:
+        """The next frame, and its :func:`diffsal.prediction.finish.brightness`."""
         if self.synchrony is not None:
             assert brightness is not None, "the sound prior looks at the frames' brightness"
             self.synchrony.add(brightness, self.mels.loudness(frame.seconds))
@@ -129,5 +132,5 @@ class Hearing:
         mel = self.mels.window(frame.seconds, self.frame_rate, frame.index)
         faces = () if self.speakers is None else self.speakers.faces(frame)
         scored = [face for face in faces if face.speaking is not None]
-        speaker = speaking_map(scored, *frame.image.shape[:2]) if scored else None
+        speaker = speaking_map(scored, *frame.size) if scored else None
         return Heard(mel, synchrony, speaker, faces)

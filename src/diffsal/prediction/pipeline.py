@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import islice
@@ -29,9 +29,9 @@ from diffsal.media.source import Frame, Source, open_source
 from diffsal.media.threads import PREFETCHED, ahead, prefetch
 from diffsal.prediction.finish import brightness, finish_map, moving_alone
 from diffsal.prediction.hearing import Heard, Hearing
+from diffsal.prediction.maps import FinishedMaps, Predictions, enlarge, interpolate
 from diffsal.prediction.noise import frame_noise
 from diffsal.prediction.plan import Plan, PlannedFrame, needed_maps
-from diffsal.prediction.speakers import SpeakingFace
 from diffsal.prediction.window_buffer import WindowBuffer
 from diffsal.runtime.engine import Engine, as_engine
 
@@ -39,27 +39,10 @@ if TYPE_CHECKING:
     from diffsal.networks.diffsal import DiffSal
     from diffsal.prediction.spans import DrawnMaps
 
-PREFETCHED_BYTES = 64 << 20  # fewer where pictures are large: 2 of 4K
+PREFETCHED_BYTES = 16 << 20  # fewer where pictures are large: 1 of 4K
+PACKED_BYTES = 1.5  # of a pixel as most decoders give it
 HALVED_RATE = 20.0  # frames per second above which every second frame goes through the network
 SEEK_MARGIN_SECONDS = 1.0  # before the time at which a frame of known index should be
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """One frame: 0-based index, time in seconds, float32 saliency (height, width) in [0, 1], and the RGB picture.
-
-    With several samples ``saliency`` is their mean, ``spread`` (height, width) their standard deviation and ``maps``
-    (samples, h, w) each of them at the network's size; else both are None.
-    ``faces`` are those that were found, where the sound tells who speaks (:mod:`diffsal.prediction.speakers`).
-    """
-
-    index: int
-    seconds: float
-    saliency: np.ndarray
-    image: np.ndarray
-    spread: np.ndarray | None = None
-    faces: tuple[SpeakingFace, ...] = ()
-    maps: np.ndarray | None = None
 
 
 def predict(
@@ -80,7 +63,7 @@ def predict(
     samples: int = 1,
     every: int | None = None,
     drawn: DrawnMaps | None = None,
-) -> Iterator[Prediction]:
+) -> Predictions:
     """Algorithm 2 for every frame of ``source`` (anything that :func:`diffsal.media.source.open_source` takes).
 
     ``model`` is what :func:`diffsal.load` returns. A frame's window is the 16 frames around it, the clip's first and
@@ -116,8 +99,8 @@ def predict(
         engine.config.num_frames, every or usual_every(engine, opened), 1, start, end, start_index, end_index, indices,
     )
     stream = Stream(engine, opened, plan, [None if mute else sound_for(engine, opened)], batch_size, drawn)
-    predictions = stream.predictions(sampling, samples)
-    return predictions if opened is source else _warning(predictions, opened)
+    maps = stream.maps(sampling, samples)
+    return Predictions(maps if opened is source else _warning(maps, opened))
 
 
 def usual_every(model: DiffSal | Engine, source: Source) -> int:
@@ -125,10 +108,10 @@ def usual_every(model: DiffSal | Engine, source: Source) -> int:
     return 2 if model.encodes_frames and not source.pictures and source.frame_rate > HALVED_RATE else 1
 
 
-def queue_size(source: Source, bytes_per_pixel: int) -> int:
+def queue_size(source: Source) -> int:
     """How many frames of ``source`` may wait between two threads; of a camera few, for they would be old."""
-    frame_bytes = max(1, source.height * source.width * bytes_per_pixel)
-    return max(1, min(PREFETCHED if source.camera is None else 2, PREFETCHED_BYTES // frame_bytes))
+    frame_bytes = max(1, source.height * source.width) * PACKED_BYTES
+    return max(1, min(PREFETCHED if source.camera is None else 2, int(PREFETCHED_BYTES / frame_bytes)))
 
 
 def sound_for(engine: Engine, source: Source) -> Sound | None:
@@ -138,15 +121,18 @@ def sound_for(engine: Engine, source: Source) -> Sound | None:
     return source.sound(None) if engine.config.preprocessing.sound == "released" else source.sound()
 
 
-def _warning(predictions: Iterator[Prediction], source: Source) -> Iterator[Prediction]:
-    yield from predictions
+def _warning(maps: Iterator[FinishedMaps], source: Source) -> Iterator[FinishedMaps]:
+    yield from maps
     for problem in source.problems:
         warnings.warn(problem, UserWarning, stacklevel=2)
 
 
 @dataclass(frozen=True, eq=False)
 class ReadFrame:
-    """A frame, its picture at the network's size (uint8), and its brightness where the network or a prior wants it."""
+    """A frame, its picture at the network's size (uint8), and its brightness where the network or a prior wants it.
+
+    The frame is packed: some twenty wait for the windows of those before them.
+    """
 
     frame: Frame
     small: ndarray
@@ -191,27 +177,6 @@ class Window:
     heard: tuple[Heard, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class FinishedMaps:
-    """A frame and the maps drawn of it, float32 (samples, height, width) in [0, 1] at the network's size."""
-
-    frame: Frame
-    maps: ndarray
-    faces: tuple[SpeakingFace, ...] = ()
-
-    def prediction(self) -> Prediction:
-        """Their mean and spread, at the size of the picture."""
-        frame, maps = self.frame, self.maps
-        spread = _at_size(maps.std(0, ddof=1), frame.image) if len(maps) > 1 else None
-        saliency = _at_size(maps.mean(0), frame.image)
-        several = maps if len(maps) > 1 else None
-        return Prediction(frame.index, frame.seconds, saliency, frame.image, spread, self.faces, several)
-
-
-def _at_size(values: ndarray, image: ndarray) -> ndarray:
-    return cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-
-
 class Stream:
     """One clip on its way through an engine, under one sound or several."""
 
@@ -231,11 +196,13 @@ class Stream:
         self.schedule = NoiseSchedule.named(engine.config.noise_schedule)
         # In a camera's stream each frame is waited for
         self.num_workers = engine.num_workers if source.camera is None else 1
-        self.num_ahead = self.num_workers if source.camera is None else 0
+        # Work ahead of large pictures would keep more of them, and they keep the cores busy themselves
+        self.num_ahead = self.num_workers if source.camera is None and not source.is_large else 0
+        self.encoded_ahead = 0 if source.is_large else self.num_workers - 1
 
-    def predictions(self, sampling: SamplingConfig, samples: int = 1) -> Iterator[Prediction]:
-        """A prediction for each frame asked for, under the first of the sounds."""
-        read = prefetch(self.read(), queue_size(self.source, 3))
+    def maps(self, sampling: SamplingConfig, samples: int = 1) -> Iterator[FinishedMaps]:
+        """The maps of each frame asked for, under the first of the sounds."""
+        read = self.read() if self.source.is_large else prefetch(self.read(), queue_size(self.source))
         asked: deque[Frame] = deque()
         try:
             with self.engine.workers(self.num_workers) as pool:
@@ -245,16 +212,20 @@ class Stream:
         finally:
             read.close()
 
-    def read(self) -> Iterator[ReadFrame]:
+    def read(self) -> Generator[ReadFrame]:
         """The frames that the plan may need."""
         size, preprocessing = (self.config.width, self.config.height), self.config.preprocessing
         looks_at_change = self.engine.encodes_frames or self.engine.finish.motion_gain or self.plan.history
-        for frame in self._frames():
+        for packed in self._frames():
+            frame = packed.packed()  # whose RGB is gone while the next is waited for
             small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
             if self.drawn is not None:
                 self.drawn.check(frame.index, frame.seconds, small)
             change = brightness(small, preprocessing.mean, preprocessing.std) if looks_at_change else None
-            yield ReadFrame(frame, small, change)
+            for hearing in self.hearings:
+                hearing.look(frame)
+            del frame
+            yield ReadFrame(packed, small, change)
         if self.drawn is not None:
             self.drawn.check_end()
 
@@ -272,7 +243,7 @@ class Stream:
         def submit(batch: list[tuple[PlannedFrame[ReadFrame], bool]]) -> Future[list[EncodedFrame]]:
             return pool.submit(self._encoded, batch)
 
-        for batch in ahead((submit(batch) for batch in batches), self.num_workers - 1):
+        for batch in ahead((submit(batch) for batch in batches), self.encoded_ahead):
             yield from batch
 
     def _encoded(self, batch: list[tuple[PlannedFrame[ReadFrame], bool]]) -> list[EncodedFrame]:
@@ -358,30 +329,6 @@ class Stream:
         motion = moving_alone(window.brightness) if finish.motion_gain and window.brightness is not None else None
         maps = (finish_map(one, finish, motion, heard.synchrony, heard.speaker) for one in raw)
         return np.stack([enlarge(one, size).clip(0, 1) for one in maps])
-
-
-def enlarge(values: Float[ndarray, "h w"], size: tuple[int, int]) -> Float[ndarray, "h2 w2"]:
-    """Bilinearly, to ``size`` (height, width)."""
-    return values if values.shape == size else cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
-
-
-def interpolate(finished: Iterable[FinishedMaps], asked: deque[Frame]) -> Iterator[Prediction]:
-    """The predictions of the frames ``asked`` for, from the maps drawn: their own, or their neighbours' weighted mean.
-
-    ``asked`` fills, in order, while ``finished`` is read.
-    """
-    before = None
-    for here in finished:
-        while asked and asked[0].index <= here.frame.index:
-            frame, maps = asked.popleft(), here.maps
-            if before is not None and frame.index < here.frame.index:
-                weight = (frame.index - before.frame.index) / (here.frame.index - before.frame.index)
-                maps = cv2.addWeighted(before.maps, 1 - weight, maps, weight, 0)
-            yield FinishedMaps(frame, maps, here.faces).prediction()
-        before = here
-    while asked:
-        assert before is not None, "frames are asked for of which no neighbour was predicted"
-        yield FinishedMaps(asked.popleft(), before.maps, before.faces).prediction()
 
 
 def frames_from(source: Source, index: int) -> Iterator[Frame]:

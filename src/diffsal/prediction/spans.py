@@ -72,7 +72,7 @@ def draw_span(
     notes: list[tuple[int, float, int]] = []
     drawn: list[int] = []
     shape: tuple[int, ...] = (samples, 1, 1)
-    read = prefetch(_noted(stream.read(), notes), queue_size(source, 3))
+    read = prefetch(_noted(stream.read(), notes), queue_size(source))
     try:
         with whole_file(place.with_name(place.name + MAPS)) as growing, growing.open("wb") as file, \
                 engine.workers(stream.num_workers) as pool:

@@ -6,6 +6,7 @@ what was seen and heard in the last seconds. Without sound, in silence, and wher
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +33,8 @@ SOUND_CONTEXT = 6  # moments on each side that the sound encoder's reach needs
 SILENT = 3e-4  # root mean square of full scale below which nothing is heard: -70 dB
 SILENT_SECONDS = (-0.5, 1.0)  # around a moment, where all must be silent
 LONGEST_FRAME_SECONDS = 1.0  # a frame that stands longer ends the shot: what happened meanwhile is not known
-KEPT_SECONDS = 8.0  # for which what was found can be asked for: longer than any reading ahead
+KEPT_FRAMES = 64  # for which what was found can be asked for: more than are ever read ahead
+LEAST_RATE = 0.1  # frames per second below which fewer are kept
 HISTORY_SECONDS = 6.0  # before the first map that are read, so that it is as if all had been
 MAP_SIZE = (56, 96)
 
@@ -83,8 +85,9 @@ class Speakers:
         self.moment = 0  # the next one
         self.is_new_shot = True
         self.before: Frame | None = None
+        kept = KEPT_FRAMES * MOMENTS_PER_SECOND / max(frame_rate, LEAST_RATE)
         self.known: deque[tuple[int, tuple[int, int], tuple[SpeakingFace, ...]]] = deque(
-            maxlen=round(KEPT_SECONDS * MOMENTS_PER_SECOND))
+            maxlen=math.ceil(max(KEPT_FRAMES, kept)))
 
     @property
     def num_before(self) -> int:
@@ -96,7 +99,7 @@ class Speakers:
         if self.sound is None:
             return
         half = 0.5 / max(self.frame_rate, 1e-3)
-        before, self.before = self.before, frame
+        before, self.before = self.before, frame.packed()
         last_moment = int(np.ceil((frame.seconds + half) * MOMENTS_PER_SECOND - 1e-6))
         if before is None or frame.seconds - before.seconds > LONGEST_FRAME_SECONDS:
             self._end_shot()
@@ -110,9 +113,9 @@ class Speakers:
             self.moment += 1
 
     def faces(self, frame: Frame) -> tuple[SpeakingFace, ...]:
-        """The faces at a frame that was read not long ago."""
+        """The faces at a frame that was read not long ago; another thread may read on meanwhile."""
         wanted = int(np.floor(frame.seconds * MOMENTS_PER_SECOND + 0.5))
-        for moment, _, faces in reversed(self.known):
+        for moment, _, faces in reversed(self.known.copy()):
             if moment <= wanted:
                 return faces
         return ()

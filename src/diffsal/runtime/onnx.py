@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -23,6 +21,7 @@ from diffsal.errors import InputError
 from diffsal.media.threads import worker_threads
 from diffsal.runtime.engine import MOST_WORKERS, available_cores
 from diffsal.runtime.graphs import Graphs, read_graphs
+from diffsal.runtime.memory import give_back_memory
 from diffsal.weights.metadata import spacing_of
 
 QUIET = 4  # only fatal messages: an error is raised as well
@@ -48,14 +47,6 @@ def share_arena(options: onnxruntime.SessionOptions) -> None:
     """Let a session take its memory from the arena that all sessions share."""
     _make_arena()
     options.add_session_config_entry("session.use_env_allocators", "1")
-
-
-def give_back_memory() -> None:
-    """Hand back what making a session took and freed, 40 MB for YAMNet, where the C library is glibc."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-        if trim is not None:
-            trim(0)
 
 
 class OnnxEngine:

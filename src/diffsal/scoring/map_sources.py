@@ -21,7 +21,8 @@ from diffsal.media.pictures import PICTURE_SUFFIXES, read_map, write_picture
 from diffsal.media.shifted_sound import ShiftedSound
 from diffsal.media.source import Source
 from diffsal.outputs.maps import MapWriter
-from diffsal.prediction.pipeline import Prediction, predict
+from diffsal.prediction.maps import Prediction
+from diffsal.prediction.pipeline import predict
 from diffsal.runtime.engine import Engine
 from diffsal.runtime.loading import load_engine
 from diffsal.scoring.inputs import state_of
@@ -151,7 +152,7 @@ class Network:
                     clip, next_index)
                 next_index = next(waiting, None)
             if next_index is None and writer is None:
-                predictions.close()  # type: ignore[attr-defined]
+                predictions.close()
                 break
         problems += source.problems
         while next_index is not None:
