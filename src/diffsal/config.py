@@ -48,7 +48,8 @@ class Preprocessing(Settings):
 class ModelConfig(Settings):
     """One DiffSal network. The defaults are the paper's, with what the released code gets wrong mended.
 
-    Widths go from the coarsest stage to the finest, as the decoder runs.
+    Widths go from the coarsest stage to the finest, as the decoder runs. Where the paper can be read in two ways, the
+    nearer reading is named first and docs/paper.md gives the reason for the default.
     """
 
     video_encoder: VideoEncoderName = "mvit_v2_s"
@@ -72,6 +73,9 @@ class ModelConfig(Settings):
     fused_slots: Count | None = None  # slots the temporal reduction sees; None: all. The released code: 5 of 9
     attention_scale: Literal["head", "width"] = "head"
     interaction_softmax: Literal["picture", "row"] = "picture"
+    interaction_scale: Literal["one", "positions"] = "positions"  # a picture's gates as they are, or times H·W: mean 1
+    attention_span: Literal["window", "slot"] = "slot"  # whether a position attends to all slots, or to its own
+    encoder_stream: Literal["plain", "normalised"] = "normalised"  # what MViT's next block gets after a scale's norm
     audio_memory: Literal["aligned", "released"] = "aligned"  # "released": memory re-read without transposing
     query_depth: Literal[1, 3] = 1  # temporal extent of Q's kernel over its one slot; the released network carries 3
     sound_fusion: SoundFusion = "modulation"  # the paper's; the others are its ablations, without a gate

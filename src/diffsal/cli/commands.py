@@ -19,6 +19,7 @@ import typer
 from diffsal.cli import data as cli_data
 from diffsal.cli import decisions as cli_decisions
 from diffsal.cli import pictures as cli_pictures
+from diffsal.cli import reproduce as cli_reproduce
 from diffsal.cli import shots as cli_shots
 from diffsal.cli import train as cli_train
 from diffsal.cli import web as cli_web
@@ -191,7 +192,7 @@ _add(cli_decisions.reframe, cli_decisions.regions, cli_shots.thumbnail, cli_shot
 app.command("qp-map", no_args_is_help=True)(cli_shots.qp_map)
 _add(cli_weights.convert, cli_weights.export)
 app.command()(cli_weights.info)
-_add(cli_weights.push)
+_add(cli_weights.push, cli_reproduce.reproduce)
 app.command()(cli_web.web)
 
 

@@ -58,8 +58,10 @@ class DiffSal(nn.Module):
         self.finish = finish or Finish()
         self.spacing: Spacing = "linspace"
         self.schedule = NoiseSchedule.named(config.noise_schedule)
+        apart = config.video_encoder == "mvit_v2_s" and config.encoder_stream == "plain"
         self.video_encoder = VIDEO_ENCODERS[config.video_encoder](
-            num_frames=config.num_frames, height=config.height, width=config.width, drop_path=config.drop_path
+            num_frames=config.num_frames, height=config.height, width=config.width, drop_path=config.drop_path,
+            **({"normalised_stream": False} if apart else {}),
         )
         self.audio_encoder = AUDIO_ENCODERS[config.audio_encoder]() if config.audio_encoder else None
         # Coarse to fine: strides 32, 16, 8. A finer scale is not looked at: the last of four stages adds no features

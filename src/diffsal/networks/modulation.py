@@ -46,11 +46,15 @@ class DepthwiseProjection(nn.Module):
 
 
 class ModulationAttention(nn.Module):
-    """Spatial attention within each slot; with sound, K looks at the audio features gated by the interaction."""
+    """Attention within each slot, or with ``attention_span`` "window" over the ``slots`` of a window together.
+
+    With sound, K looks at the audio features gated by the interaction.
+    """
 
     def __init__(self, config: ModelConfig, width: int, stride: int) -> None:
         super().__init__()
         self.heads = config.heads
+        self.spans_window = config.attention_span == "window"
         self.scale = (width if config.attention_scale == "width" else width // config.heads) ** -0.5
         self.query = DepthwiseProjection(width, 3, 1, depth=config.query_depth)
         self.key = DepthwiseProjection(width, stride, stride)
@@ -59,13 +63,14 @@ class ModulationAttention(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "n c h w"], key_input: Float[Tensor, "n c h w"],
-        value_input: Float[Tensor, "n c h w"] | None = None,
+        value_input: Float[Tensor, "n c h w"] | None = None, slots: int = 1,
     ) -> Float[Tensor, "n hw c"]:
-        """``value_input`` None: V looks at ``x``, as Q does."""
+        """``value_input`` None: V looks at ``x``, as Q does. Slots are in the batch."""
+        s = slots if self.spans_window else 1
         q, k, v = self.query(x), self.key(key_input), self.value(x if value_input is None else value_input)
-        q, k, v = (rearrange(y, "n k (heads c) -> n heads k c", heads=self.heads) for y in (q, k, v))
+        q, k, v = (rearrange(y, "(n s) k (heads c) -> n heads (s k) c", heads=self.heads, s=s) for y in (q, k, v))
         y = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
-        return self.out(rearrange(y, "n heads k c -> n k (heads c)"))
+        return self.out(rearrange(y, "n heads (s k) c -> (n s) k (heads c)", s=s))
 
 
 class ModulationStage(nn.Module):
@@ -83,6 +88,7 @@ class ModulationStage(nn.Module):
         self.softmax_dims, self.audio_memory, self.audio_key = (
             config.interaction_softmax, config.audio_memory, config.audio_key,
         )
+        self.scales_gate = config.interaction_scale == "positions"
         self.upsample = None
         if index > 0:
             self.upsample = nn.Sequential(
@@ -122,7 +128,7 @@ class ModulationStage(nn.Module):
             if heard is not None:
                 spoken = rearrange(heard[:, None].expand(b, x.shape[2]), "b s -> (b s)")
                 key_input = torch.where(spoken[:, None, None, None], key_input, normed)
-        tokens = tokens + self.attention(normed, key_input, value_input)
+        tokens = tokens + self.attention(normed, key_input, value_input, x.shape[2])
         tokens = tokens + self.mlp(self.norm2(tokens))
         return rearrange(tokens, "(b s) (h w) c -> b c s h w", b=b, h=height), interaction
 
@@ -175,7 +181,8 @@ class ModulationStage(nn.Module):
         if self.softmax_dims == "row":
             gate = interaction.softmax(dim=-1)
         else:
-            gate = rearrange(interaction, "b c h w -> b (h w) c").softmax(dim=1) * (height * width)
+            gate = rearrange(interaction, "b c h w -> b (h w) c").softmax(dim=1)
+            gate = gate * (height * width) if self.scales_gate else gate
             gate = rearrange(gate, "b (h w) c -> b c h w", h=height)
         gated = (aligned * gate[:, :, None]).expand(-1, -1, slots, -1, -1)
         if self.audio_memory == "released":  # memory re-read as tokens, not transposed

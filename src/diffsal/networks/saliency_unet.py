@@ -140,7 +140,7 @@ class SaliencyUNet(nn.Module):
             ModulationStage(config, index, audio_channels) for index in range(config.modulation_stages)
         )
         self.fusion = Fusion(config, num_slots + 1)
-        self.is_map = config.predicts != "noise"
+        self.is_map, self.spans_window = config.predicts != "noise", config.attention_span == "window"
         self.keeps_video_apart = False  # whether sampling computes once what no noise reaches
 
     def forward(
@@ -186,10 +186,11 @@ class SaliencyUNet(nn.Module):
     def video_stages(self, features: list[Float[Tensor, "b _ s _ _"]], audio: Tensor | None) -> list[Tensor] | None:
         """Every stage's output for the video's slots, if it is the same at every step; else None.
 
-        Slots meet in the audio-visual interaction alone: without it, noise and timestep reach no slot but their own.
-        Slots that the fusion does not look at are left out.
+        Slots meet in the audio-visual interaction alone (and in attention that spans the window): without it, noise and
+        timestep reach no slot but their own. Slots that the fusion does not look at are left out.
         """
-        if not self.keeps_video_apart or (audio is not None and any(s.align is not None for s in self.stages)):
+        heard = audio is not None and any(s.align is not None for s in self.stages)
+        if not self.keeps_video_apart or self.spans_window or heard:
             return None
         return self._stages([x[:, :, : self.fusion.fused_slots] for x in features])
 

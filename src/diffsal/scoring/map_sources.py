@@ -77,7 +77,7 @@ class MapFolder:
         return self._picture(clip) if is_single_file(clip) else self._video(clip)
 
     def _place(self, clip: Clip) -> Path:
-        return self.root if is_single_file(clip) else self._folder(clip) or self.root / clip.name
+        return self.root if is_single_file(clip) else self.folder(clip) or self.root / clip.name
 
     def _picture(self, clip: Clip) -> dict[int, Path]:
         for place in (self.root / clip.split, self.root):
@@ -86,7 +86,8 @@ class MapFolder:
                 return {0: found}
         return {}
 
-    def _folder(self, clip: Clip) -> Path | None:
+    def folder(self, clip: Clip) -> Path | None:
+        """A video's maps; None where there are none."""
         places = (self.root / clip.split / clip.name, self.root / clip.dataset / clip.name, self.root / clip.name)
         folder = next((p for p in places if p.is_dir()), None)
         if folder is None and clip.name.isdecimal():
@@ -94,7 +95,7 @@ class MapFolder:
         return folder
 
     def _video(self, clip: Clip) -> dict[int, Path]:
-        folder = self._folder(clip)
+        folder = self.folder(clip)
         files = numbered_files(folder, PICTURE_SUFFIXES) if folder else {}
         if 0 in files or all(re.fullmatch(r"\d{6}", p.stem) for p in files.values()):
             return files

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diffsal.bars import watched
 from diffsal.config import ModelConfig
 from diffsal.data.clip import Clip
-from diffsal.data.databases import find, gaze
+from diffsal.data.databases import find, gaze, root_of
 from diffsal.data.databases.gaze import GazeClip, GazeTruth
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
@@ -118,7 +118,7 @@ def split_clips(data: Path, config: DatabaseConfig) -> tuple[list[Clip], list[Cl
     validation: list[Clip] = []
     for name in config.databases:
         database = find(name)
-        root = data / name if (data / name).is_dir() else data
+        root = root_of(data, name)
         fold = config.fold if database.num_test else None
         clips = database(root, "train", fold)
         if "val" in database.splits or config.released:

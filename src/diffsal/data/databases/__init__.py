@@ -26,6 +26,11 @@ def find(name: str) -> Database:
     return DATASETS[name]
 
 
+def root_of(data: Path, name: str) -> Path:
+    """Where a data set lies under ``data``: in a folder of its name, or in ``data`` itself."""
+    return data / name if (data / name).is_dir() else data
+
+
 def record_of(name: str) -> Database:
     """The record of a clip's ``dataset``; for one that is in no register, plain folders'."""
     return DATASETS.get(name, PLAIN)

@@ -74,8 +74,13 @@ def scene(name: str, seed: int = 0, num_frames: int = NUM_FRAMES, height: int = 
     return Scene(frames, points, maps)
 
 
-def write(dataset: str, root: Path, variant: str | None = None, seed: int = 0) -> Path:
-    """Write a copy of ``dataset`` (a name of ``DATASETS``) into ``root``; returns ``root``."""
+def write(
+    dataset: str, root: Path, variant: str | None = None, seed: int = 0, num_frames: int = NUM_FRAMES
+) -> Path:
+    """Write a copy of ``dataset`` (a name of ``DATASETS``) into ``root``; returns ``root``.
+
+    ``num_frames`` have all clips but Hollywood-2's.
+    """
     layout = "stavis" if dataset in SETS else dataset
     choices = VARIANTS.get(layout, ("only",))
     variant = variant or choices[0]
@@ -83,15 +88,15 @@ def write(dataset: str, root: Path, variant: str | None = None, seed: int = 0) -
         raise ValueError(f"variant is {variant!r}, expected one of {', '.join(choices)}")
     writers = {"dhf1k": _dhf1k, "hollywood2": _hollywood2, "ucf_sports": _ucf_sports, "gaze": _gaze}
     if layout == "stavis":
-        _stavis(dataset, root, variant, seed)
+        _stavis(dataset, root, variant, seed, num_frames)
     else:
-        writers[dataset](root, variant, seed)
+        writers[dataset](root, variant, seed, num_frames)
     return root
 
 
-def _dhf1k(root: Path, variant: str, seed: int) -> None:
+def _dhf1k(root: Path, variant: str, seed: int, num_frames: int) -> None:
     for number in (1, 2, 601, 602, 701):
-        made, four = scene(f"dhf1k {number}", seed), f"{number:04d}"
+        made, four = scene(f"dhf1k {number}", seed, num_frames), f"{number:04d}"
         own = root / "annotation" / four
         if variant == "video":
             movie(root / f"video/{number:03d}.AVI", made.frames, 30.0)
@@ -100,7 +105,7 @@ def _dhf1k(root: Path, variant: str, seed: int) -> None:
         maps, fixation, matrices = (
             (root / "maps" / str(number), root / "fixation" / str(number), root / "fixation/maps" / str(number))
             if by_kind else (own / "maps", own / "fixation", own / "fixation/maps"))
-        for i in range(NUM_FRAMES):
+        for i in range(num_frames):
             if variant != "video":
                 picture(images / f"{i + 1}.png" if by_kind else images / f"{i + 1:04d}.png", made.frames[i])
             if number > 700:
@@ -112,7 +117,7 @@ def _dhf1k(root: Path, variant: str, seed: int) -> None:
                 matrix(matrices / f"{i + 1:04d}.mat", "I", made.fixated(i))
 
 
-def _hollywood2(root: Path, variant: str, seed: int) -> None:
+def _hollywood2(root: Path, variant: str, seed: int, num_frames: int) -> None:
     shots = {"training": (("actioncliptrain00001_1", 1, 20), ("actioncliptrain00001_2", 21, 5),
                           ("actioncliptrain00004_1", 7, 18)),
              "testing": (("actioncliptest00001_1", 23, 20), ("actioncliptest00001_2", 43, 5),
@@ -122,10 +127,10 @@ def _hollywood2(root: Path, variant: str, seed: int) -> None:
             _shot(root / base / name, name.rpartition("_")[0] + "_{:05d}.png", scene(name, seed, count), first)
 
 
-def _ucf_sports(root: Path, variant: str, seed: int) -> None:
+def _ucf_sports(root: Path, variant: str, seed: int, num_frames: int) -> None:
     for base, name, size in (("training", "Diving-Side-001", (48, 64)), ("training", "Kicking-Front-002", (36, 64)),
                              ("testing", "Golf-Swing-Back-003", (48, 56)), ("testing", "Walk-Front-019", (54, 72))):
-        made = scene(name, seed, NUM_FRAMES, *size)
+        made = scene(name, seed, num_frames, *size)
         action, _, number = name.rpartition("-")
         _shot(root / base / name, f"{action}_{number}_" + "{:03d}.png", made, 1)
 
@@ -138,7 +143,7 @@ def _shot(folder: Path, file_name: str, made: Scene, first: int) -> None:
         picture(folder / "fixation" / name, made.fixated(i) * 255)
 
 
-def _stavis(dataset: str, root: Path, variant: str, seed: int) -> None:
+def _stavis(dataset: str, root: Path, variant: str, seed: int, num_frames: int) -> None:
     """Three videos, each tested in one fold; in DIEM, whose list has no number, the last."""
     folder = SETS[dataset].folder
     folds = (1, 2, 3) if len(SETS[dataset].num_test) == 3 else (None,)
@@ -146,7 +151,7 @@ def _stavis(dataset: str, root: Path, variant: str, seed: int) -> None:
     for number, (rate, sound_rate, channels) in enumerate(((14.99985, 44_100, 2), (25.0, 16_000, 1),
                                                             (29.97003, 48_000, 2)), 1):
         name = f"clip_{number}"
-        made = scene(f"{dataset} {name}", seed)
+        made = scene(f"{dataset} {name}", seed, num_frames)
         videos.append((name, len(made.frames), rate))
         if variant == "videos":
             movie(root / "videos" / folder / f"{name}.avi", made.frames, rate)
@@ -165,9 +170,9 @@ def _stavis(dataset: str, root: Path, variant: str, seed: int) -> None:
             path.write_text("".join(f"{name} {count} {rate}\n" for name, count, rate in rows))
 
 
-def _gaze(root: Path, variant: str, seed: int) -> None:
+def _gaze(root: Path, variant: str, seed: int, num_frames: int) -> None:
     for name, rate in (("ball", 25.0), ("kite", 29.97)):
-        made = scene(f"gaze {name}", seed)
+        made = scene(f"gaze {name}", seed, num_frames)
         movie(root / "videos/play" / f"{name}.mp4", made.frames, rate)
         rows: list[tuple] = [
             (o + 1, f"{i / rate:.4f}", f"{1 / rate:.4f}", f"{(x + 0.5) / WIDTH:.5f}", f"{(y + 0.5) / HEIGHT:.5f}")

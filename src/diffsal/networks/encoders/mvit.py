@@ -34,7 +34,8 @@ class MViT(VideoEncoder):
     ``num_frames`` says only how many ``slots`` to expect. Relative position tables have the rows of
     ``table_frames`` frames of ``table_size`` pixels and are resized to the input, so weights fit every size.
     ``drop_path``: stochastic depth, rising linearly to this rate at the last block. ``scale_norms``: the tokens that
-    leave a scale are normalised, for its output and for the next block (released); else only the last (torchvision).
+    leave a scale are normalised (else only the last: torchvision), for its output and, with ``normalised_stream``, for
+    the next block (released).
     ``num_classes`` adds the classifier of torchvision's layout. ``plain``: see :class:`Attention`.
     """
 
@@ -48,6 +49,7 @@ class MViT(VideoEncoder):
         drop_path: float = 0.0,
         *,
         scale_norms: bool = True,
+        normalised_stream: bool = True,
         num_classes: int = 0,
         table_frames: int = TABLE_FRAMES,
         table_size: int = TABLE_SIZE,
@@ -56,7 +58,7 @@ class MViT(VideoEncoder):
     ) -> None:
         super().__init__()
         check_size(num_frames, height, width)
-        self.slots = (num_frames // 2,) * 4
+        self.slots, self.normalised_stream = (num_frames // 2,) * 4, normalised_stream
         self.patch_embed = PatchEmbedding(self.channels[0])
         self.cls_token = nn.Parameter(torch.empty(1, 1, self.channels[0]))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
@@ -91,10 +93,10 @@ class MViT(VideoEncoder):
         scales = []
         for i, block in enumerate(self.blocks):
             x, grid = block(x, grid)
-            if i in self.norm_names:
-                x = getattr(self, self.norm_names[i])(x)
+            scale = getattr(self, self.norm_names[i])(x) if i in self.norm_names else x
             if i in SCALE_BLOCKS:
-                scales.append((x, grid))
+                scales.append((scale, grid))
+            x = scale if self.normalised_stream else x
         return scales
 
     def forward(self, video: Float[Tensor, "b 3 t h w"]) -> list[Float[Tensor, "b _ s _ _"]]:
