@@ -28,6 +28,7 @@ ONLY_PARSED = {
     "diffsal web": "tests/web", "diffsal train": "tests/training", "diffsal evaluate": "tests/scoring",
     "diffsal score": "tests/scoring", "diffsal validate": "tests/data", "diffsal prepare": "tests/data",
     "diffsal convert": "tests/weights", "diffsal export": "tests/runtime", "diffsal report": "tests/figures",
+    "diffsal reproduce": "tests/reproduce",
     "diffsal compare": "tests/figures", "diffsal explain": "tests/figures", "diffsal push": "tests/weights/test_hub.py",
     "diffsal info released": "tests/weights", "hf://": "tests/weights/test_hub.py", "--cluster": "tests/cluster",
     "--aspect": "tests/decisions", "--start 1 --end 2.5": "seconds that the clip does not have",
