@@ -7,9 +7,9 @@
 ``simulate``: an engine that does nothing, the real ledger and the real Ray. ``--mixed``: sizes from kilobytes to
 gigabytes, the large ones split into spans.
 
-``speed``: clips with sound through one process on one core, then through a cluster of two nodes of one core each,
-without and with ``--kill`` (the second node is killed when a third is done). The results must be the same bytes. Ideal
-is a cluster whose cores, as long as they are there, each work as fast as the one process.
+``speed``: clips with sound through one process on one core, then through a cluster of two nodes of one core each;
+with ``--kill`` the second node is killed when a third is done. The results must be the same bytes. Ideal is a cluster
+whose cores, as long as they are there, each work as fast as the one process.
 
 ``spans``: one long video whole, and as spans that are drawn and joined, each on one core.
 
@@ -37,6 +37,7 @@ from realtime import machine
 FRAME_RATE, HEIGHT, WIDTH = 25, 180, 320
 NODE_CORES = (0, 1)
 SEED = 7
+WATCH_SECONDS = 10.0
 
 
 def main() -> None:
@@ -63,37 +64,24 @@ def main() -> None:
 
 def simulate(options: argparse.Namespace, folder: Path) -> None:
     """Seconds, memory of the leading process and of Ray's object store, size of the ledger."""
-    import psutil
-
     from diffsal.cluster.ledger import FILE_NAME, Ledger
     from diffsal.cluster.run import run, start_ray
 
-    ray = start_ray(None)
-    leading = psutil.Process()
-    seen: list[tuple[int, float]] = []
+    watch = Watch(start_ray(None))
     with Ledger(str(folder)) as ledger:
         began = time.perf_counter()
         ledger.add(items(options.items, options.mixed))
         added = time.perf_counter() - began
-        last = [0.0]
-
-        def look(now: Any) -> None:
-            if time.perf_counter() - last[0] > 10:
-                last[0] = time.perf_counter()
-                seen.append((now.done + now.failed, leading.memory_info().rss / 2**20))
-                print(f"{seen[-1][0]:>9,} items  leading process {seen[-1][1]:6.1f} MB  object store "
-                      f"{object_store_megabytes(ray):6.1f} MB  {time.perf_counter() - began:7.1f} s", flush=True)
-
         began = time.perf_counter()
-        run(ledger, nothing, on_progress=look)
+        with watch:
+            run(ledger, nothing, on_progress=watch.look)
         seconds = time.perf_counter() - began
         counts, tasks = ledger.counts(), ledger.totals()[0]
     size = (folder / FILE_NAME).stat().st_size / 2**20
-    memory = [megabytes for _, megabytes in seen]
     print(f"{options.items:,} items ({counts}; {tasks:,} tasks of work) in {seconds:.1f} s: "
           f"{options.items / seconds:.0f} items per second, {1e3 * seconds / tasks:.2f} ms a task; adding them "
-          f"{added:.1f} s; leading process {memory[0]:.0f} MB at first, {max(memory):.0f} MB at most; "
-          f"ledger {size:.1f} MB")
+          f"{added:.1f} s; leading process {watch.leading[0]:.0f} MB at first, {max(watch.leading):.0f} MB at most, "
+          f"Ray's object store {max(watch.store):.1f} MB at most; ledger {size:.1f} MB")
 
 
 def items(count: int, mixed: bool) -> Iterator[Any]:
@@ -124,13 +112,42 @@ def nothing(tasks: list) -> Iterator[tuple[str, Any]]:
             yield "record", Record(number, "done", "", 0.0, done, hashlib.sha256(item.name.encode()).hexdigest())
 
 
-def object_store_megabytes(ray: Any) -> float:
-    """What Ray's object store holds, by its own account."""
-    address = ray.get_runtime_context().gcs_address
-    text = subprocess.run([Path(sys.executable).with_name("ray"), "memory", "--stats-only", "--address", address],
-                          capture_output=True, text=True, check=False).stdout
-    found = [line.split()[3] for line in text.splitlines() if line.startswith("Plasma memory usage")]
-    return float(found[0]) if found else float("nan")
+class Watch(threading.Thread):
+    """Every few seconds the megabytes of this process, and of Ray's object store by its own account."""
+
+    def __init__(self, ray: Any) -> None:
+        super().__init__(daemon=True)
+        self.address = ray.get_runtime_context().gcs_address
+        self.leading: list[float] = []
+        self.store: list[float] = []
+        self.done, self.ended = 0, threading.Event()
+
+    def look(self, now: Any) -> None:
+        self.done = now.done + now.failed
+
+    def __enter__(self) -> Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.join()
+
+    def run(self) -> None:
+        import psutil
+
+        while not self.ended.wait(WATCH_SECONDS):
+            self.leading.append(psutil.Process().memory_info().rss / 2**20)
+            self.store.append(self.object_store())
+            print(f"{self.done:>9,} items  leading process {self.leading[-1]:6.1f} MB  object store "
+                  f"{self.store[-1]:6.1f} MB", flush=True)
+
+    def object_store(self) -> float:
+        program = Path(sys.executable).with_name("ray")
+        text = subprocess.run([program, "memory", "--stats-only", "--address", self.address],
+                              capture_output=True, text=True, check=False).stdout
+        found = [line.split()[3] for line in text.splitlines() if line.startswith("Plasma memory usage")]
+        return float(found[0].rstrip(",")) if found else float("nan")
 
 
 def speed(options: argparse.Namespace, folder: Path) -> None:
@@ -146,15 +163,14 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     print(f"one process on one core: {alone[0]:.1f} s, of the processor {alone[1]:.1f} s ({others:.1f} s of others)",
           flush=True)
     expected = digest(folder / "one")
-    for kill in ([False, True] if options.kill else [False]):
-        out = folder / ("killed" if kill else "cluster")
-        before = busy_seconds()
-        seconds, until = on_two_nodes(clips, out, options.clips, kill)
-        cores = seconds + (until if kill else seconds)  # core-seconds that there were
-        same = digest(out, "ledger.sqlite", ".ledger.sqlite.lock", "report.html", "report.json") == expected
-        print(f"two nodes{f', one killed after {until:.1f} s' if kill else ''}: {seconds:.1f} s, "
-              f"{alone[0] / cores:.3f} of the ideal speed ({cores:.1f} core-seconds, the processors were busy for "
-              f"{busy_seconds() - before:.1f}); results {'the same bytes' if same else 'DIFFERENT'}", flush=True)
+    before = busy_seconds()
+    seconds, until, at_work = on_two_nodes(clips, folder / "cluster", options.clips, options.kill)
+    cores = seconds + (until or seconds)  # core-seconds that there were
+    same = digest(folder / "cluster", "ledger.sqlite", ".ledger.sqlite.lock", "report.html", "report.json") == expected
+    print(f"two nodes{f', one killed after {until:.1f} s' if until else ''}: {seconds:.1f} s, "
+          f"{alone[0] / cores:.3f} of the ideal speed; of {cores:.1f} core-seconds workers were at work on clips that "
+          f"came to an end for {at_work:.1f}, {at_work / cores:.3f}; the processors were busy for "
+          f"{busy_seconds() - before:.1f} s; results {'the same bytes' if same else 'DIFFERENT'}", flush=True)
 
 
 def one_process(clips: Path, out: Path) -> tuple[float, float]:
@@ -170,11 +186,15 @@ def one_process(clips: Path, out: Path) -> tuple[float, float]:
     return time.perf_counter() - began, usage.ru_utime + usage.ru_stime
 
 
-def on_two_nodes(clips: Path, out: Path, count: int, kill: bool) -> tuple[float, float]:
-    """Seconds of the run, and after how many of them the second node was killed. Nodes stand before it begins."""
+def on_two_nodes(clips: Path, out: Path, count: int, kill: bool) -> tuple[float, float, float]:
+    """Seconds of the run, after how many of them the second node was killed, and those that workers spent on clips.
+
+    The nodes stand before it begins, their workers do not.
+    """
     import ray
     from ray.cluster_utils import Cluster
 
+    from diffsal.cluster.ledger import Ledger
     from diffsal.cluster.predict import predict_many
 
     everywhere = os.sched_getaffinity(0)
@@ -202,7 +222,8 @@ def on_two_nodes(clips: Path, out: Path, count: int, kill: bool) -> tuple[float,
         cluster.shutdown()
     if counts["done"] != count:
         raise SystemExit(f"{counts}: not all of {count} clips are done")
-    return seconds, killed[0]
+    with Ledger(str(out)) as ledger:
+        return seconds, killed[0], ledger.totals()[1]
 
 
 def busy_seconds() -> float:

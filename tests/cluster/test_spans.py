@@ -18,6 +18,7 @@ from diffsal.cluster.ledger import Ledger, Record
 from diffsal.cluster.manifest import Item, Span
 from diffsal.cluster.predict import predict_many
 from diffsal.cluster.run import run
+from diffsal.cluster.spans import remove_drawn
 from diffsal.cluster.work import Job, do
 from diffsal.media.source import open_source
 from diffsal.outputs.render import Outputs, render
@@ -192,3 +193,22 @@ def test_where_what_was_drawn_is_gone_or_of_other_frames_the_whole_is_predicted(
 
 def names_of(folder):
     return [p.name for p in (folder / ".spans").iterdir()]
+
+
+def test_an_output_that_is_an_address_holds_what_was_drawn(tmp_path, monkeypatch):
+    engine = StandIn()
+    engine.batch_size = 1
+    monkeypatch.setattr(work, "model_of", lambda job: engine)
+    path, out = write_movie(tmp_path / "a.mp4", num_frames=110), f"file://{tmp_path}/out"
+    job = Job(out, write=("json",), settings=SETTINGS, span_seconds=2.0)
+    item = Item("a", f"file://{path}", 1, "1")
+    kind, spans = do(job, 1, item)
+    assert kind == "split" and [do(job, 1, replace(item, part=span))[1][0] for span in spans] == [64, 46]
+    engine.calls.clear()
+    kind, record = do(job, 1, replace(item, part=spans))
+    assert record.frames == 110 and engine.calls == []
+    assert names_of(tmp_path / "out")
+    remove_drawn(out, item)
+    assert not names_of(tmp_path / "out")
+    kind, whole = do(replace(job, span_seconds=0.0), 1, item)
+    assert kind == "record" and whole.sha256 == record.sha256
