@@ -31,7 +31,7 @@ def main() -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    ray.init(address=options.address)
+    ray.init(address=options.address or "local")
     out = options.out.absolute()
     TorchTrainer(
         train_one,

@@ -85,10 +85,10 @@ def start_ray(address: str | None) -> Any:
     except ImportError:
         raise InputError('--cluster needs Ray: pip install "diffsal[ray]"') from None
     if not ray.is_initialized():
-        where = None if address in (None, "local") else address
+        where = address or "local"  # without one Ray would take whatever was last started on this machine
         try:
             ray.init(address=where, log_to_driver=False, logging_level="ERROR", configure_logging=True,
-                     **({"include_dashboard": False} if where is None else {}))
+                     **({"include_dashboard": False} if where == "local" else {}))
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise InputError(f"{address or 'this machine'}: no Ray cluster can be reached ({error})") from None
     return ray

@@ -97,6 +97,8 @@ def _done(job: Job, item: Item) -> tuple[str, Any]:
             try:
                 with drawn_maps(job.out, item, item.part) as drawn:
                     return "done", _rendered(job, item, model, source, drawn)
+            except InputError:
+                raise
             except (SpansDiffer, FileNotFoundError, ValueError):  # of a damaged file, or removed: in one piece, then
                 return "done", _rendered(job, item, model, open_source(str(path)), None)
         spans = spans_of(model, source, job.settings, job.span_seconds)
