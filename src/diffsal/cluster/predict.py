@@ -53,7 +53,8 @@ def predict_many(
             ledger.retry_failed()
         if ledger.counts()["waiting"]:
             ray = start_ray(address)
-            data = None if entry_of(weights) else ray.put(Path(weights).read_bytes())
+            found_there = entry_of(weights) is not None or is_address(weights)
+            data = None if found_there else ray.put(Path(weights).read_bytes())
             job = Job(out, weights, tuple(write), settings, data, span_seconds)
             run(ledger, processor(job), address=address, limit_seconds=limit_seconds, on_progress=on_progress,
                 on_joined=lambda item: remove_drawn(out, item))
