@@ -117,6 +117,16 @@ def test_a_track_that_is_lost_stays_away(tmp_path):
     assert boxes[14] is not None and boxes[16:] == [None] * 14
 
 
+def test_a_track_that_is_lost_is_told(tmp_path, monkeypatch, capsys):
+    images = moving_patch(20, 10)
+    images[10:] = np.random.default_rng(1).integers(0, 255, images[10:].shape, np.uint8)
+    video = write_movie(tmp_path / "t.mp4", images=images, num_frames=20, size=(96, 160))
+    monkeypatch.setattr("diffsal.load", lambda name: StandIn(noise=0.0, sound=False))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["regions", str(video), "--track", "p=20,30,44,54"])
+    assert end.value.code == 0 and "p was lost at 0.40 s" in capsys.readouterr().out
+
+
 def test_bad_regions(halves, tmp_path):
     source = open_source(halves)
     cv2.imwrite(str(tmp_path / "small.png"), np.full((10, 10), 255, np.uint8))

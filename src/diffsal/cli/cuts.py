@@ -35,7 +35,7 @@ def compare_two(a: str, b: str, options: CutOptions) -> None:
     from diffsal.cli.decisions import _check, beside
     from diffsal.decisions.cut_files import CUT_SUFFIXES, write_cuts
     from diffsal.decisions.cuts import check_sizes, compare_cuts
-    from diffsal.decisions.region_sources import read_regions
+    from diffsal.decisions.region_sources import lost_tracks, read_regions
     from diffsal.decisions.requirements import read_requirement
     from diffsal.media.source import open_source
     from diffsal.runtime.loading import load
@@ -73,7 +73,7 @@ def compare_two(a: str, b: str, options: CutOptions) -> None:
         f"at the same moment {sum(result.moved) / len(result.moved):.1%} of attention is elsewhere in B; most has gone "
         f"from ({loss_x:.2f}, {loss_y:.2f}) and come to ({gain_x:.2f}, {gain_y:.2f})"
     )
-    for note in result.notes():
+    for note in [*result.notes(), *lost_tracks(regions_a, a), *lost_tracks(regions_b, b)]:
         print(note)
     print(
         f"{a}, {b}: {result.common_seconds:.2f} s compared by the clock, {len(result.pairs)} frames → "

@@ -131,7 +131,7 @@ def regions(
 ) -> None:
     """How much attention do regions get, and when? Fixed boxes, boxes over time, masks, tracks (docs/decisions.md)."""
     from diffsal.bars import watched
-    from diffsal.decisions.region_sources import read_regions
+    from diffsal.decisions.region_sources import lost_tracks, read_regions
     from diffsal.decisions.regions import measure_regions, write_regions
     from diffsal.decisions.requirements import read_requirement
     from diffsal.media.source import open_source
@@ -161,6 +161,8 @@ def regions(
             f"{m.name}: {m.mean:.1%} of attention{people}, {first}, attended {m.attended_seconds:.2f} s, "
             f"longest gap {m.longest_gap_seconds:.2f} s"
         )
+    for line in lost_tracks(wanted, video):
+        print(line)
     print(f"{video}: {len(result.index)} frames, {len(wanted)} regions → {', '.join(map(str, outputs))}")
     failed = [line for r in requirements if (line := r.failure({m.name: m.mean for m in result.measures()}))]
     for line in failed:

@@ -127,11 +127,13 @@ class TrackedRegion:
     A grid of points is followed by Lucas and Kanade's method from frame to frame and back again. Points that come back
     elsewhere are left out; the median of the others moves the box, and the median change of their distances scales it.
     With fewer than half of the points the region is lost, and stays away: a box that nobody believes counts nothing.
+    ``lost_seconds``: when that was; None where it never was.
     """
 
     name: str
     first: Box
     from_seconds: float = 0.0
+    lost_seconds: float | None = None
     _grey: Any = field(default=None, repr=False)
     _box: Box | None = field(default=None, repr=False)
     _last: int = field(default=-1, repr=False)
@@ -145,6 +147,8 @@ class TrackedRegion:
                 self._box = self.first
             elif self._box is not None:
                 self._box = followed(self._grey, grey, self._box)
+                if self._box is None:
+                    self.lost_seconds = frame.seconds
             self._grey, self._last = grey, frame.index
         if self._box is None:
             return None
@@ -181,6 +185,16 @@ def followed(before: np.ndarray, after: np.ndarray, box: Box) -> Box | None:
 def spread(points: np.ndarray) -> float:
     """The median distance of points (n, 2) from their median."""
     return float(np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1)))
+
+
+def lost_tracks(regions: Sequence[MovingRegion], where: str) -> list[str]:
+    """A line for each track that was lost in the video ``where``, once it has been measured."""
+    return [
+        f"{where}: {region.name} was lost at {region.lost_seconds:.2f} s and counts as absent from there on; give its "
+        "boxes over time (.csv)"
+        for region in regions
+        if isinstance(region, TrackedRegion) and region.lost_seconds is not None
+    ]
 
 
 def read_regions(rois: Sequence[str], tracks: Sequence[str], source: Source) -> list[MovingRegion]:
