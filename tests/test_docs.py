@@ -32,6 +32,7 @@ ONLY_PARSED = {
     "diffsal compare": "tests/figures", "diffsal explain": "tests/figures", "diffsal push": "tests/weights/test_hub.py",
     "diffsal info released": "tests/weights", "hf://": "tests/weights/test_hub.py", "--cluster": "tests/cluster",
     "--aspect": "tests/decisions", "--start 1 --end 2.5": "seconds that the clip does not have",
+    "corner.mp4": "a cut that ffmpeg makes, and an exit code of 3; tests/decisions",
     "--samples": "8 maps for each frame take too long; tests/prediction",
 }  # fmt: skip
 

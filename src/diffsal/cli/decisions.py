@@ -161,8 +161,8 @@ def regions(
             f"{m.name}: {m.mean:.1%} of attention{people}, {first}, attended {m.attended_seconds:.2f} s, "
             f"longest gap {m.longest_gap_seconds:.2f} s"
         )
-    for line in lost_tracks(wanted, video):
-        print(line)
+    for note in lost_tracks(wanted, video):
+        print(note)
     print(f"{video}: {len(result.index)} frames, {len(wanted)} regions → {', '.join(map(str, outputs))}")
     failed = [line for r in requirements if (line := r.failure({m.name: m.mean for m in result.measures()}))]
     for line in failed:

@@ -110,12 +110,16 @@ def chart_html(result: Attended) -> str:
             f"{m.attended_seconds:.2f} s",
             f"{m.longest_gap_seconds:.2f} s",
             "–" if m.lift is None else f"{m.lift:.1f}×",
-            *([f"{people[m.name].mean:.1%}", f"{agreement[m.name][1]:.2f}"] if people else []),
+            *([f"{people[m.name].mean:.1%}", _two_digits(agreement[m.name][1])] if people else []),
         ]
         for m in result.measures()
     ]
     caption = f"{Path(result.source).name}: share of attention of each region, threshold {result.threshold:.0%}"
     return picture_html(chart_bytes(result, "png"), caption, head, rows)
+
+
+def _two_digits(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f}"
 
 
 def picture_html(png: bytes, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
