@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gallery test coverage typecheck docs web fuzz clean
+.PHONY: demo gallery test test-fast coverage typecheck docs web fuzz clean
 
 $(VENV)/.small: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,16 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# While you work: what is computed without a whole network, a process of its own or a browser
+FAST := tests/test_layout.py tests/test_settings.py tests/cluster/test_manifest.py tests/data/test_samples.py \
+	tests/data/test_tables.py tests/data/test_truth.py tests/diffusion tests/media/test_audio.py tests/media/test_pictures.py \
+	tests/networks/test_audio_encoders.py tests/outputs/test_attention.py tests/prediction/test_finish.py \
+	tests/prediction/test_noise.py tests/prediction/test_plan.py tests/runtime/test_loading.py tests/scoring/test_metrics.py \
+	tests/scoring/test_protocols.py tests/weights/test_pickles.py tests/web/test_server.py
+
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(FAST)
 
 # An hour of broken files and kills (docs/reliability.md); FUZZ_SECONDS=600 for ten minutes, FUZZ_SEED for other cases.
 fuzz: $(VENV)/.installed

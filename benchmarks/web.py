@@ -1,4 +1,4 @@
-"""The page in Chromium: frames per second, and whether memory grows with a video's length.
+"""The page in Chromium: frames per second, processor time, and whether memory grows with a video's length.
 
     python benchmarks/web.py [VIDEO] [--minutes 10] [--frame-rate 25] [--size 90x160] [--save]
 
@@ -53,8 +53,14 @@ def main() -> None:
             f"load {os.getloadavg()[0]:.1f}, {date.today()}"
         )
         print(f"network loaded   {megabytes():6.0f} MB", flush=True)
+        before = seconds_of_processor()
         page.set_input_files("#file", str(video))
         watch(page)
+        maps = page.evaluate("diffsalMaps().length")
+        print(
+            f"processor        {1e3 * (seconds_of_processor() - before) / maps:.0f} ms for each of {maps} maps",
+            flush=True,
+        )
         if options.save:
             save(page)
         browser.close()
@@ -94,6 +100,11 @@ def save(page: Page) -> None:
         f"saved            {highest:6.0f} MB at most, {size:.0f} MB of video in {time.perf_counter() - began:.0f} s; "
         f"{page.text_content('#status')}"
     )
+
+
+def seconds_of_processor() -> float:
+    """What Chromium's processes have used, its playing of the video included."""
+    return sum(sum(process.cpu_times()[:2]) for process in psutil.Process().children(recursive=True))
 
 
 def megabytes() -> float:
