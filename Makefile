@@ -30,7 +30,7 @@ test: $(VENV)/.installed
 FAST := tests/test_layout.py tests/test_settings.py tests/cluster/test_manifest.py tests/data/test_samples.py \
 	tests/data/test_tables.py tests/data/test_truth.py tests/diffusion tests/media/test_audio.py tests/media/test_pictures.py \
 	tests/networks/test_audio_encoders.py tests/outputs/test_attention.py tests/prediction/test_finish.py \
-	tests/prediction/test_noise.py tests/prediction/test_plan.py tests/runtime/test_loading.py tests/scoring/test_metrics.py \
+	tests/prediction/test_noise.py tests/prediction/test_plan.py tests/scoring/test_metrics.py \
 	tests/scoring/test_protocols.py tests/weights/test_pickles.py tests/web/test_server.py
 
 test-fast: $(VENV)/.installed

@@ -8,6 +8,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads do not take a busy machine's time
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,9 @@ from diffsal.networks.diffsal import DiffSal
 from diffsal.training.recipes import compact
 from diffsal.weights.files import save
 from tests.golden.fill import fill, noise
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])  # of the processes that tests start
