@@ -80,6 +80,15 @@ def test_faces_are_not_cut():
     assert left <= 0.40 + 1e-9 and left + 0.3 >= 0.65
 
 
+def test_a_crop_does_not_flee_from_a_face_that_it_cannot_hold():
+    held, other = Face(0.30, 0.40, 0.2), Face(0.58, 0.70, 0.25)  # 0.40 wide together, in a crop of 0.30
+    profiles = bumps([0.52] * 50, sigma=0.02)  # people look between them
+    path = shot_path(np.arange(50) / 25, profiles, [[held, other]] * 50, 0.3, PathSettings())[0]
+    assert path <= 0.47 and path + 0.3 >= 0.57
+    cost, where = face_cost(other, 0.3), positions(0.3)
+    assert cost[where < 0.2].min() == pytest.approx(0.5 * 0.25) == cost[np.abs(where - 0.35) < 0.01].max()
+
+
 def test_a_spline_stays_between_its_control_points():
     controls = np.array([0.0, 0.0, 0.1, 0.3, 0.3, 0.2])
     at = np.linspace(0, 5, 501)

@@ -3,7 +3,7 @@
 Positions are fractions of the picture's side along which the crop moves (its width for a narrower format): 0 is the
 crop at the left or top, ``1 - size`` at the right or bottom. A path minimises, over the whole shot,
 
-    ∫ (attention outside the crop + faces that its edge cuts) dt  +  m · distance travelled  +  a · changes of speed,
+    ∫ (attention outside the crop + faces not whole in it) dt  +  m · distance travelled  +  a · changes of speed,
 
 the second term being the path's total variation: a path stands still, or moves where that gains enough.
 """
@@ -21,7 +21,7 @@ KNOT_SECONDS = 0.2  # between two control points of a path
 STEPS = 384  # positions in the side of the picture, about
 TRAVEL_COST = 0.5  # seconds of all attention lost that one whole side of travel is worth, at follow 0.5
 TURN_COST = 0.1  # the same for a change of speed of one side per second
-FACE_COST = 0.5  # of cutting a face, as a part of the attention on it: a cut face is half lost
+FACE_COST = 0.5  # of a face that is cut or left out, as a part of the attention on it
 LEAST_FACE_SHARE = 0.02  # a face with less attention may be cut
 CUT_DEPTH = 0.15  # of a face's size: cut this deep, it counts as cut
 MOST_KNOTS = 1500  # solved at once: five minutes, 16 MB
@@ -104,7 +104,7 @@ def knot_costs(
     num_knots: int,
     steps: float = STEPS,
 ) -> Float[np.ndarray, "{num_knots} p"]:
-    """Attention outside the crop and faces cut, at every position, of the frames around each knot, times seconds."""
+    """Attention outside the crop and faces not whole in it, at every position, around each knot, times seconds."""
     costs = 1 - shares(profiles, size, steps)
     for cost, found in zip(costs, faces, strict=True):
         for face in found:
@@ -132,12 +132,15 @@ def shares(profiles: Float[np.ndarray, "n bins"], size: float, steps: float = ST
 
 
 def face_cost(face: Face, size: float, steps: float = STEPS) -> Float[np.ndarray, " p"]:
-    """What cutting this face costs at each of :func:`positions`; none where it is larger than the crop."""
+    """What it costs at each of :func:`positions` that this face is not whole; none where it is larger than the crop.
+
+    A face that is left out costs as much as one that is cut: else a crop would flee from faces that it cannot hold, and
+    from what people look at beside them.
+    """
     lefts, extent = positions(size, steps), face.end - face.start
     if extent <= 0 or extent >= size or face.share < LEAST_FACE_SHARE:
         return np.zeros(len(lefts))
-    edges = np.stack([lefts, lefts + size])
-    depth = np.minimum(edges - face.start, face.end - edges).max(0) / (CUT_DEPTH * extent)
+    depth = np.maximum(lefts - face.start, face.end - lefts - size) / (CUT_DEPTH * extent)
     return FACE_COST * face.share * np.clip(depth, 0, 1)
 
 
