@@ -128,6 +128,10 @@ def test_weights_that_are_given_are_not_trained(tmp_path, weights):
     trained = {s.name for s in in_order(run.plan("figure6", tmp_path, tmp_path, {"stages2": "two.safetensors"}))
                if isinstance(s, Training)}
     assert "stages1-fold3" in trained and not any(name.startswith("stages2") for name in trained)
+    steps = {s.name: s for s in in_order(run.plan("table8", tmp_path, tmp_path, {"dhf1k": "video.safetensors"}))}
+    hollywood2 = steps["hollywood2"]  # starts from the weights that were given
+    assert isinstance(hollywood2, Training) and hollywood2.init_files() == [Path("video.safetensors")]
+    assert {name for name, step in steps.items() if isinstance(step, Training)} == {"hollywood2", "ucf_sports"}
     with pytest.raises(InputError, match=r"--weights stages5=…: figure6 has no such network"):
         run.plan("figure6", tmp_path, tmp_path, {"stages5": "five.safetensors"})
 
@@ -158,6 +162,12 @@ def test_a_dry_run_is_a_shell_script(tmp_path, capsys):
 
 def test_nothing_begins_that_cannot_end(tmp_path):
     with pytest.raises(InputError, match=r"mvit_v2_s-video: the paper starts from pretrained encoders: give --init"):
+        run.reproduce("table8", tmp_path, tmp_path)
+    scores = tmp_path / "scores/released"
+    for place in ("mvit_v2_s-video/dhf1k", "hollywood2/hollywood2", "ucf_sports/ucf_sports"):
+        (scores / place).mkdir(parents=True)
+        (scores / place / "scores.json").write_text("{}")
+    with pytest.raises(InputError, match=r"scores.json"):  # all is scored: nothing lacks, but these are no scores
         run.reproduce("table8", tmp_path, tmp_path)
     with pytest.raises(InputError, match=r"tabel7: no such target: did you mean table7"):
         run.reproduce("tabel7", tmp_path, tmp_path)

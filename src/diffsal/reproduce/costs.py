@@ -10,7 +10,6 @@ from pathlib import Path
 from diffsal.config import ModelConfig
 from diffsal.data.databases import find, root_of
 from diffsal.errors import InputError
-from diffsal.runtime.loading import load_engine
 from diffsal.training.config import DatabaseConfig
 from diffsal.training.recipes import configure
 from diffsal.weights.describe import count_parts
@@ -64,13 +63,12 @@ def training_cost(recipe: str, settings: tuple[str, ...], data: Path) -> Cost:
 
 
 def evaluation_cost(
-    weights: Path, config: ModelConfig | None, dataset: str, data: Path, fold: int | None, keeps_maps: bool
+    config: ModelConfig, dataset: str, data: Path, fold: int | None, keeps_maps: bool
 ) -> Cost:
-    """Every frame once through the network. ``config``: how its weights are made, where they are not given."""
+    """Every frame once through the network."""
     frames = frames_of(data, dataset, find(dataset).scored_split, fold)
     if frames is None:
         return UNKNOWN
-    config = config or load_engine(str(weights)).config
     return Cost(frames * counted(config)[1] / 1e12, frames * (MAP_BYTES if keeps_maps else 0))
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 from diffsal.bars import watched
+from diffsal.config import ModelConfig
 from diffsal.data.databases import root_of
 from diffsal.errors import InputError
 from diffsal.reproduce.costs import Cost, evaluation_cost, training_cost
+from diffsal.runtime.loading import load_engine
 from diffsal.scoring.evaluate import evaluate
 from diffsal.scoring.results import read
 from diffsal.training.recipes import CHANGEABLE, configure, train
@@ -160,9 +162,7 @@ class Evaluation:
                            "--workers", str(self.workers), "--out", str(self.out)])
 
     def cost(self) -> Cost:
-        network = self.network
-        config = configure(network.recipe, list(network.settings)).model if isinstance(network, Training) else None
-        return evaluation_cost(network.weights, config, self.dataset, self.data, self.fold, self.maps is not None)
+        return evaluation_cost(config_of(self.network), self.dataset, self.data, self.fold, self.maps is not None)
 
     def run(self) -> list[str]:
         try:
@@ -208,6 +208,13 @@ class Drawing:
 
     def check(self) -> None:
         """Nothing can be wrong before."""
+
+
+def config_of(network: Network) -> ModelConfig:
+    """What a network is: as it is trained, or as the weights that were given say."""
+    if isinstance(network, Training):
+        return configure(network.recipe, list(network.settings)).model
+    return load_engine(str(network.weights)).config
 
 
 def in_order(goal: Step, missing_only: bool = False) -> list[Step]:

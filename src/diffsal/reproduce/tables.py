@@ -12,8 +12,7 @@ import numpy as np
 
 from diffsal.config import ModelConfig
 from diffsal.files import write_whole
-from diffsal.reproduce.steps import Evaluation
-from diffsal.runtime.loading import load_engine
+from diffsal.reproduce.steps import Evaluation, config_of
 from diffsal.scoring.literature import published_rows
 from diffsal.weights.describe import count_parts
 
@@ -171,7 +170,7 @@ def draw_table8(scored: dict[str, Evaluation], paths: tuple[Path, ...]) -> list[
     """The paper's rows, ours below."""
     rows = published("Table 8")
     paper = rows[-1]
-    configs = {load_engine(str(one.network.weights)).config for one in scored.values()}
+    configs = {config_of(one.network) for one in scored.values()}
     parameters, flops = sizes(next(iter(configs))) if len(configs) == 1 else (None, None)
     ours = scored_row("DiffSal", {name: (one,) for name, one in scored.items()}, TABLE8_METRICS)
     ours = Row(ours.method, ours.whose, ours.cells, parameters, flops)

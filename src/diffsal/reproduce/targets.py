@@ -97,10 +97,8 @@ class Request:
 
     def of_table8(self, dataset: str) -> Training | Given:
         """The network of one row of Table 8's columns; on Hollywood-2 and UCF Sports it starts from DHF1K's."""
-        if dataset == "dhf1k":
-            given = self.given(dataset)
-            return given or self.video_only()
-        return self.given(dataset) or self.training(dataset, dataset, (), (), (self.video_only(),))
+        first = self.given("dhf1k") or self.video_only()
+        return first if dataset == "dhf1k" else self.given(dataset) or self.training(dataset, dataset, (), (), (first,))
 
     # --- scores ---------------------------------------------------------------------------------------------------
 
