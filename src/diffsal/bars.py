@@ -4,35 +4,62 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from diffsal.errors import printable
 from diffsal.files import remove_unfinished
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 CLEANING_SECONDS = 10.0  # after a Ctrl-C
+ASKS_FOR_BARS = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")  # rich's own: as if there were a terminal
 
 
-class Rate(ProgressColumn):
-    """Frames, or other things, per second so far."""
+class Silence:
+    """What stands for a bar where there is no terminal."""
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
+    def __enter__(self) -> Silence:
+        return self
 
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} {self.unit}" if task.speed else f"– {self.unit}")
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add_task(self, description: str, total: float | None = None) -> int:
+        return 0
+
+    def update(self, task: int, **_: Any) -> None:
+        pass
+
+    def remove_task(self, task: int) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
 
 
-def bar(console: Console, unit: str = "fps") -> Progress:
+def bar(unit: str = "fps") -> Progress | Silence:
+    """rich's bar on standard error; where that is no terminal, rich is not even imported."""
+    if not sys.stderr.isatty() and not any(name in os.environ for name in ASKS_FOR_BARS):
+        return Silence()
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Frames, or other things, per second so far."""
+
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:.1f} {unit}" if task.speed else f"– {unit}")
+
+    console = Console(stderr=True)
     name = TextColumn("{task.description}", markup=False)  # a file's name is no markup
-    columns = (name, BarColumn(), MofNCompleteColumn(), Rate(unit), TimeRemainingColumn())
+    columns = (name, BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
@@ -40,8 +67,8 @@ def bar(console: Console, unit: str = "fps") -> Progress:
 def watched(name: str, total: int | None = None, unit: str = "fps") -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal: the function that it gives takes the number done, and a new total if there is one.
     """
-    with bar(Console(stderr=True), unit) as progress, interruptible():
-        task = progress.add_task(printable(name), total=total)
+    with bar(unit) as progress, interruptible():
+        task: Any = progress.add_task(printable(name), total=total)
         yield lambda done, total=total: progress.update(task, completed=done, total=total)
 
 

@@ -9,17 +9,25 @@ from tests.movies import tone, write_movie
 
 FORBIDDEN = ("torch", "scipy", "safetensors", "einops", "torchmetrics", "accelerate", "huggingface_hub", "jinja2",
              "tensorboard", "onnx", "onnxscript", "matplotlib")
-PROGRAM = f"""
+SLOW = ("rich", "jaxtyping", "unittest", "asyncio", "PIL.ImageDraw")  # to import, for nothing
+PROGRAM = """
 import sys
-sys.modules.update(dict.fromkeys({FORBIDDEN}))  # None there: not installed
+sys.modules.update(dict.fromkeys({names}))  # None there: not installed
 from diffsal.cli import main
 main(sys.argv[1:])
 """
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", PROGRAM, *map(str, arguments)], capture_output=True, text=True,
-                          timeout=120)
+def run(*arguments: object, without: tuple[str, ...] = FORBIDDEN) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", PROGRAM.format(names=without), *map(str, arguments)],
+                          capture_output=True, text=True, timeout=120)
+
+
+def test_without_a_terminal_predict_imports_nothing_that_it_does_not_use(tmp_path):
+    video = write_movie(tmp_path / "a.mp4", num_frames=3, sound=tone(0.12, 16_000))
+    result = run("predict", video, "-o", tmp_path / "out.mp4", without=SLOW)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out.mp4").stat().st_size and "3 frames" in result.stdout
 
 
 @pytest.mark.parametrize("sound", [True, False])

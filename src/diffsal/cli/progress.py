@@ -7,9 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from diffsal.bars import bar, interruptible
 from diffsal.errors import InputError, printable
@@ -29,7 +27,6 @@ def run_all(
     model: DiffSal | Engine, inputs: list[str], wanted: Outputs, only_maps: bool, force: bool, settings: dict
 ) -> int:
     """Render every input, each on its own; the exit code: 0, or 1 where one failed or could be done only in part."""
-    console = Console(stderr=True)
     names, problems = _expanded(inputs)
     failed = bool(problems)
     taken: set[Path] = set()
@@ -39,9 +36,9 @@ def run_all(
             folder.mkdir(parents=True, exist_ok=True)
     _tell(problems)
     done = 0
-    with bar(console) as progress, interruptible():
+    with bar() as progress, interruptible():
         for name in names:
-            task = progress.add_task(printable(name), total=None)
+            task: Any = progress.add_task(printable(name), total=None)
             try:
                 result, outputs = _one(model, name, wanted, only_maps, force, several, taken, settings, progress, task)
             except KeyboardInterrupt:

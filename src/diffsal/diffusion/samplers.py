@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from jaxtyping import Float
-
 from diffsal.config import Spacing
 from diffsal.diffusion.schedule import Array, NoiseSchedule, timestep_grid, timesteps
+from diffsal.shapes import Float
 
 Denoise = Callable[[Array, Array], Array]  # (b, 1, h, w), (b,) → (b, 1, h2, w2)
 

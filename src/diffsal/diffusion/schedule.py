@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from diffsal.config import NoiseScheduleName, Spacing
+from diffsal.shapes import Float, Int
 
 NUM_TIMESTEPS = 1000  # T
 COSINE_OFFSET = 0.008  # s of Nichol & Dhariwal (2021), equation 17

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
 from numpy.lib.stride_tricks import sliding_window_view
+
+from diffsal.shapes import Float
 
 if TYPE_CHECKING:
     from diffsal.config import ModelConfig

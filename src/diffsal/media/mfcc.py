@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
 from numpy.lib.stride_tricks import sliding_window_view
 
 from diffsal.media.mel import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, Sound
+from diffsal.shapes import Float
 
 ROWS_PER_SECOND = SAMPLE_RATE // HOP_SAMPLES  # 100
 NUM_COEFFICIENTS = 13

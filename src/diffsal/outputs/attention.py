@@ -7,9 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
 
 from diffsal.errors import InputError
+from diffsal.shapes import Bool, Float, Shaped
 
 GRID = (54, 96)  # rows and columns on which entropy and movement are counted, whatever the video's size
 WIDEST = 384  # pixels: peaks are looked for on maps of at most this width

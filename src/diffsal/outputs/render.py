@@ -20,7 +20,6 @@ from diffsal.outputs.attention_json import AttentionWriter
 from diffsal.outputs.camera_window import Screen
 from diffsal.outputs.contact_sheet import SHEET_FRAMES, contact_sheet
 from diffsal.outputs.maps import MapWriter
-from diffsal.outputs.moments import MomentsWriter
 from diffsal.outputs.overlay import OVERLAY_SUFFIXES, Overlayer, PictureWriter, VideoWriter
 from diffsal.prediction.maps import Prediction, Predictions
 from diffsal.prediction.pipeline import predict, queue_size, usual_every
@@ -181,6 +180,8 @@ def open_writers(writers: list, source: Source, outputs: Outputs, start: float |
     if outputs.npz:
         writers.append(ArrayWriter(outputs.npz))
     if outputs.moments:
+        from diffsal.outputs.moments import MomentsWriter  # it draws text, by modules that nothing else needs
+
         writers.append(MomentsWriter(outputs.moments, Path(source.name).name))
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
 from numpy import ndarray
+
+from diffsal.shapes import Float, UInt8
 
 MOMENTS_PER_SECOND = 25  # LR-ASD's clock
 DETECT_EVERY = 5  # moments: 0.2 s

@@ -8,8 +8,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
 from numpy import ndarray
+
+from diffsal.shapes import Float, UInt8
 
 STRIDES = (8, 16, 32)
 LONGEST_SIDE = 320  # of the picture that YuNet sees: faces of 10 pixels there are found

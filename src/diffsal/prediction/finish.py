@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
 
 from diffsal.config import Finish
+from diffsal.shapes import Float
 
 BRIGHTNESS_STRIDE = 4  # at which changes of the picture are looked at
 NOISE_CHANGE = 0.01  # of brightness from frame to frame, in standard deviations: what the camera's noise alone makes

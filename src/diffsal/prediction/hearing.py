@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
 
 from diffsal.config import Finish, ModelConfig
@@ -19,6 +18,7 @@ from diffsal.media.mel import SAMPLE_RATE, MelTrack, Sound
 from diffsal.media.source import Frame
 from diffsal.prediction.finish import energy
 from diffsal.prediction.speakers import Speakers, SpeakingFace, speaking_map
+from diffsal.shapes import Float
 
 HISTORY_SECONDS = 5.0
 TRUSTED_SECONDS = 1.2  # of history from which on the correlation counts in full

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
 
 from diffsal.media.source import Frame
 from diffsal.prediction.speakers import SpeakingFace
+from diffsal.shapes import Float
 
 
 @dataclass(frozen=True, eq=False)

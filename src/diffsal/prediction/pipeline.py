@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
 
 from diffsal.config import SamplingConfig, Spacing
@@ -34,6 +33,7 @@ from diffsal.prediction.noise import frame_noise
 from diffsal.prediction.plan import Plan, PlannedFrame, needed_maps
 from diffsal.prediction.window_buffer import WindowBuffer
 from diffsal.runtime.engine import Engine, as_engine
+from diffsal.shapes import Float
 
 if TYPE_CHECKING:
     from diffsal.networks.diffsal import DiffSal

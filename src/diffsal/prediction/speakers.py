@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
 
 from diffsal.media.mel import SAMPLE_RATE, Sound
 from diffsal.media.mfcc import ROWS_PER_SECOND, mfcc_rows
 from diffsal.prediction.face_tracks import DETECT_EVERY, MOMENTS_PER_SECOND, Cuts, FaceTrack, FaceTracks, crop_face
 from diffsal.prediction.faces import FaceDetector, graph_session
+from diffsal.shapes import Float
 
 if TYPE_CHECKING:
     from diffsal.media.source import Frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -70,8 +70,11 @@ class OnnxEngine:
         self._parts, self._lock = dict(graphs.parts), threading.Lock()
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._schedule = NoiseSchedule.named(self.config.noise_schedule)
-        for name in [name for name in graphs.parts if name != "sound"]:  # that one waits until something sounds
-            self._session(name)
+        _make_arena()
+        names = [name for name in graphs.parts if name != "sound"]  # that one waits until something sounds
+        with ThreadPoolExecutor(cores) as pool:
+            self._sessions.update(zip(names, pool.map(self._made, names), strict=True))
+        give_back_memory()
         self._check_sizes()
         slots = self._shape("window", "scale_0")[2] if self.encodes_frames else self.config.num_frames
         self.frame_step = self.config.num_frames // slots
@@ -124,19 +127,21 @@ class OnnxEngine:
     def _session(self, name: str) -> onnxruntime.InferenceSession:
         with self._lock:
             if name not in self._sessions:
-                options = onnxruntime.SessionOptions()
-                options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
-                options.log_severity_level = QUIET
-                share_arena(options)
-                try:
-                    self._sessions[name] = onnxruntime.InferenceSession(
-                        self._parts.pop(name), options, providers=["CPUExecutionProvider"])
-                except Exception as error:  # ONNX Runtime's own classes share no other base
-                    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                    raise InputError(f"{self.path}: ONNX Runtime refuses its graph {name}: {first[:200]}; fetch it "
-                                     "again, or make one with `diffsal export`") from None
+                self._sessions[name] = self._made(name)
                 give_back_memory()
         return self._sessions[name]
+
+    def _made(self, name: str) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
+        options.log_severity_level = QUIET
+        share_arena(options)
+        try:
+            return onnxruntime.InferenceSession(self._parts.pop(name), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own classes share no other base
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(f"{self.path}: ONNX Runtime refuses its graph {name}: {first[:200]}; fetch it "
+                             "again, or make one with `diffsal export`") from None
 
     def _shape(self, part: str, name: str) -> list[Any]:
         return next(x.shape for x in self._session(part).get_inputs() if x.name == name)
