@@ -1,6 +1,7 @@
 """The site and README: every command they show runs, or at least is one; the site builds without a warning."""
 
 import importlib.util
+import pkgutil
 import re
 import shlex
 import shutil
@@ -121,6 +122,13 @@ def test_the_python_that_the_site_shows_runs(tmp_path):
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 5
+
+
+def test_what_the_site_documents_is_there():
+    names = re.findall(r"^::: ([\w.]+)", (ROOT / "docs/python.md").read_text(), re.MULTILINE)
+    assert len(names) > 5
+    for name in names:
+        pkgutil.resolve_name(name)  # raises where it is not
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocstrings") is None, reason="needs pip install -e '.[docs]'")
