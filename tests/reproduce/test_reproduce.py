@@ -142,14 +142,16 @@ def test_a_dry_run_is_a_shell_script(tmp_path, capsys):
                   "--device", "cuda", "--dry-run"])
     lines = capsys.readouterr().out.splitlines()
     commands = [shlex.split(line) for line in lines if line and not line.startswith("#")]
-    assert [c[1] for c in commands] == ["train", "evaluate", "train", "evaluate", "train", "evaluate", commands[-1][1]]
+    assert [c[1] for c in commands] == ["train", "evaluate", "train", "evaluate", "train", "evaluate",
+                                        "reproduce"]
+    assert commands[-1][2:4] == ["table8", "precision=bf16"] and "--dry-run" not in commands[-1]
     assert not list(tmp_path.iterdir())  # nothing was done
     assert commands[0][2:] == ["dhf1k", "--data", str(tmp_path / "no data"), "--out",
                                str(tmp_path / "runs/mvit_v2_s-video"), "--resume", "video_encoder=mvit_v2_s",
                                "precision=bf16"]
     assert commands[2][commands[2].index("--init") + 1] == str(tmp_path / "runs/mvit_v2_s-video/best.safetensors")
     assert commands[1][commands[1].index("--protocol") + 1] == "released"
-    for command in commands[:-1]:  # each is one that the command line knows
+    for command in commands:  # each is one that the command line knows
         with pytest.raises(SystemExit) as end:
             cli.main([*command[1:], "--help"])
         assert end.value.code == 0

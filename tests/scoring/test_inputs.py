@@ -151,10 +151,9 @@ def test_staviss_negatives_are_all_frames_without_the_pixels_of_this_one(tmp_pat
 
 
 def test_the_released_evaluation_leaves_out_short_clips_and_the_ends_of_long_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "NUM_FRAMES", 40)
     made = synthetic.scene("x", num_frames=40)
     monkeypatch.setattr(synthetic, "scene", lambda *a, **k: made)
-    root = synthetic.write("dhf1k", tmp_path / "dhf1k", "images")
+    root = synthetic.write("dhf1k", tmp_path / "dhf1k", "images", num_frames=40)
     for dataset, num_frames, expected in (("dhf1k", 40, range(8, 16)), ("dhf1k", 32, []), ("avad", 20, range(20))):
         clip = DATASETS["dhf1k"](root, "val")[0]
         clip = clip.__class__(clip.name, dataset, "val", clip.video, clip.truth, 30.0)

@@ -52,7 +52,13 @@ def reproduce(
              protocol.value if protocol else None, device.value, workers, narrow)
     if dry_run:
         goal = run.plan(*about)
-        again = ["diffsal", *(word for word in sys.argv[1:] if word != "--dry-run")]
+        again = ["diffsal", "reproduce", target, *(settings or []), "--out", str(out), "--device", device.value,
+                 "--workers", str(workers)]
+        again += ["--data", str(data)] if data else []
+        again += [word for option, texts in (("--weights", weights), ("--init", init), ("--maps", maps))
+                  for text in texts or [] for word in (option, text)]
+        again += ["--protocol", protocol.value] if protocol else []
+        again += ["--narrow"] if narrow else []
         print("\n".join(run.shell_script(target, goal, again, device.value, speed)))
         return
     found = run.reproduce(

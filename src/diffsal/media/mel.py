@@ -165,7 +165,8 @@ def log_mel(waveform: Float[ndarray, " n"], offset: float) -> Float[ndarray, "fr
         return np.zeros((0, NUM_BANDS), np.float32)
     frames = sliding_window_view(waveform, FRAME_SAMPLES)[::HOP_SAMPLES] * _hann_window()
     magnitudes = np.abs(np.fft.rfft(frames, FFT_SAMPLES)).astype(np.float32)
-    return np.log(magnitudes @ mel_filters() + np.float32(offset))
+    # einsum: a product by BLAS differs in its last bit with the number of threads, so with the machine
+    return np.log(np.einsum("fb,bm->fm", magnitudes, mel_filters()) + np.float32(offset))
 
 
 @lru_cache(maxsize=1)
