@@ -12,7 +12,6 @@ PSNR, which pays for it. It needs scipy and no ffmpeg program.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from fractions import Fraction
@@ -21,6 +20,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from gaze_clips import LEAST_FIXATIONS, clips_of, parser_of
 from scipy.interpolate import PchipInterpolator
 
 import diffsal
@@ -32,7 +32,6 @@ from diffsal.media.source import open_source
 
 CLIPS = "BasketballDrive,Cactus,Traffic"  # compact was not trained on them
 CRFS = (23, 28, 33, 38)
-LEAST_FIXATIONS = 5
 CENTRE_SIGMA = 0.2  # of the sides
 BLOCK = 16
 
@@ -112,18 +111,12 @@ def measure(model, video: Path, table: Path, strength: float, even: float, predi
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("gaze", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("qp_map.json"))
-    parser.add_argument("--weights", default="compact")
-    parser.add_argument("--clips", default=CLIPS, help="names with commas between")
+    parser = parser_of(__doc__, "qp_map.json", CLIPS)
     parser.add_argument("--strength", type=float, default=STRENGTH)
     parser.add_argument("--even", type=float, default=EVEN_PART)
     options = parser.parse_args()
     model, rows = diffsal.load(options.weights), []
-    for name in options.clips.split(","):
-        video = next((options.gaze / "videos").glob(f"*/{name}.mp4"))
-        table = options.gaze / "gaze" / video.parent.name / f"{name}.csv"
+    for video, table in clips_of(options.gaze, options.clips):
         rows.append(measure(model, video, table, options.strength, options.even))
         print_row(rows[-1])
         options.out.write_text(json.dumps(rows, indent=1))

@@ -8,22 +8,18 @@ frames of the share of fixations inside the crop. "best static" is chosen with t
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
+from gaze_clips import HELD_OUT, LEAST_FIXATIONS, clips_of, parser_of
 
 import diffsal
 from diffsal.data.databases.gaze import read_clip
 from diffsal.decisions.crop_path import PathSettings, positions
 from diffsal.decisions.reframe import crop_size, solve, watch
 from diffsal.media.source import open_source
-
-HELD_OUT = ("021", "BasketballDrive", "Cactus", "Couple", "Lee", "Traffic")  # not trained on by compact
-LEAST_FIXATIONS = 5
 
 
 def kept(where: np.ndarray, size: float, fixations: list[np.ndarray]) -> float:
@@ -44,21 +40,14 @@ def cut_faces(where: np.ndarray, size: float, width: int, faces: list[list]) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("gaze", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("reframe.json"))
-    parser.add_argument("--weights", default="compact")
-    parser.add_argument("--clips", default="", help="names with commas between; default: all")
-    options = parser.parse_args()
+    options = parser_of(__doc__, "reframe.json").parse_args()
     model, rows = diffsal.load(options.weights), []
-    for video in sorted((options.gaze / "videos").glob("*/*.mp4")):
-        if options.clips and video.stem not in options.clips.split(","):
-            continue
+    for video, table in clips_of(options.gaze, options.clips):
         source = open_source(video)
         began = time.perf_counter()
         watched = watch(model, source, horizontal=True)
         spent = time.perf_counter() - began
-        clip = read_clip(video, options.gaze / "gaze" / video.parent.name / f"{video.stem}.csv")
+        clip = read_clip(video, table)
         on_frames = [clip.on_frame(s) for s in watched.seconds]
         xs = [r[((r[:, 3:5] >= 0) & (r[:, 3:5] <= 1)).all(1), 3] for r in on_frames]
         for aspect in (Fraction(9, 16), Fraction(1)):

@@ -8,12 +8,12 @@ counted in the window for thumbnails, drawn as maps (sigma 0.025 of the width) f
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from gaze_clips import HELD_OUT, LEAST_FIXATIONS, clips_of, parser_of
 
 import diffsal
 from diffsal.data.databases.gaze import read_clip
@@ -22,9 +22,6 @@ from diffsal.decisions.shots import Seen
 from diffsal.decisions.thumbnail import choose, densest_window, look_at, unfit
 from diffsal.media.source import open_source
 from diffsal.outputs.attention import GRID
-
-LEAST_FIXATIONS = 5
-HELD_OUT = ("021", "BasketballDrive", "Cactus", "Couple", "Lee", "Traffic")  # not trained on by compact
 
 
 def measure(model, video: Path, table: Path, predict=diffsal.predict) -> dict:
@@ -65,17 +62,10 @@ def measure(model, video: Path, table: Path, predict=diffsal.predict) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("gaze", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("shots.json"))
-    parser.add_argument("--weights", default="compact")
-    parser.add_argument("--clips", default="", help="names with commas between; default: all")
-    options = parser.parse_args()
+    options = parser_of(__doc__, "shots.json").parse_args()
     model, rows = diffsal.load(options.weights), []
-    for video in sorted((options.gaze / "videos").glob("*/*.mp4")):
-        if options.clips and video.stem not in options.clips.split(","):
-            continue
-        rows.append(measure(model, video, options.gaze / "gaze" / video.parent.name / f"{video.stem}.csv"))
+    for video, table in clips_of(options.gaze, options.clips):
+        rows.append(measure(model, video, table))
         print_row(rows[-1])
         options.out.write_text(json.dumps(rows, indent=1))
     print_summary(rows)

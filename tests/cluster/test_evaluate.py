@@ -12,6 +12,7 @@ from diffsal.data.databases import DATASETS, synthetic
 from diffsal.scoring.jobs import score_clips
 from diffsal.scoring.protocols import PROTOCOLS
 from diffsal.scoring.results import document_head
+from tests.standin import Oracle
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("ray"), pytest.mark.filterwarnings("ignore")]
@@ -45,7 +46,7 @@ def test_the_command_gives_the_same_files(cluster, root, weights, tmp_path, monk
     assert maps[0] == maps[1] and len(maps[0]) > 10
 
 
-class Deadly:
+class Deadly(Oracle):
     """The ground truth as a model's maps; it ends its process once at one clip and always at another."""
 
     name = "deadly"
@@ -58,14 +59,7 @@ class Deadly:
         (self.folder / clip.name).touch()
         if clip.name == self.always or (clip.name == self.once and first):
             os._exit(3)
-        for index in wanted:
-            yield index, clip.saliency_map(index)
-
-    def size(self):
-        return None
-
-    def fingerprint(self, clips):
-        return []
+        yield from super().maps(clip, wanted, problems)
 
 
 def test_a_clip_that_ends_its_process_twice_is_named_and_the_rest_is_scored(cluster, root, tmp_path):

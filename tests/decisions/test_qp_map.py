@@ -54,7 +54,7 @@ def made(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 50, (12, 64, 128, 3), np.uint8)
     noise[:, :, 64:] += 200
-    monkeypatch.setattr("diffsal.cli.shots._model", lambda name: StandIn(noise=0.0, sound=False))
+    monkeypatch.setattr("diffsal.runtime.loading.load", lambda name: StandIn(noise=0.0, sound=False))
     return write_movie(tmp_path / "made.mp4", images=noise, num_frames=12, size=(64, 128), options={"crf": "5"})
 
 

@@ -121,7 +121,7 @@ def test_a_track_that_is_lost_is_told(tmp_path, monkeypatch, capsys):
     images = moving_patch(20, 10)
     images[10:] = np.random.default_rng(1).integers(0, 255, images[10:].shape, np.uint8)
     video = write_movie(tmp_path / "t.mp4", images=images, num_frames=20, size=(96, 160))
-    monkeypatch.setattr("diffsal.load", lambda name: StandIn(noise=0.0, sound=False))
+    monkeypatch.setattr("diffsal.runtime.loading.load", lambda name: StandIn(noise=0.0, sound=False))
     with pytest.raises(SystemExit) as end:
         cli.main(["regions", str(video), "--track", "p=20,30,44,54"])
     assert end.value.code == 0 and "p was lost at 0.40 s" in capsys.readouterr().out

@@ -138,7 +138,7 @@ def made(tmp_path, monkeypatch):
     images[:, ::8] //= 2  # something sharp everywhere
     images[:25, 20:32, 20:32] = 255
     images[25:50, 20:32, 12:18] = images[25:50, 50:62, 100:106] = 255
-    monkeypatch.setattr("diffsal.cli.shots._model", lambda name: StandIn(noise=0.0, sound=False))
+    monkeypatch.setattr("diffsal.runtime.loading.load", lambda name: StandIn(noise=0.0, sound=False))
     return write_movie(tmp_path / "made.mp4", images=images, num_frames=100)
 
 

@@ -20,22 +20,7 @@ from diffsal.scoring import results as scores
 from diffsal.scoring.literature import published_rows
 from diffsal.scoring.protocols import PROTOCOLS
 from diffsal.scoring.results import ClipScores, summarise
-
-
-class Oracle:
-    """A model that knows the ground truth."""
-
-    name = "oracle"
-
-    def maps(self, clip, wanted, problems):
-        for index in wanted:
-            yield index, clip.saliency_map(index)
-
-    def size(self):
-        return None
-
-    def fingerprint(self, clips):
-        return []
+from tests.standin import Oracle
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ what was finished stays); 2 the command line itself was wrong. Nothing heavy is 
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
@@ -25,7 +24,20 @@ from diffsal.cli import train as cli_train
 from diffsal.cli import web as cli_web
 from diffsal.cli import weights as cli_weights
 from diffsal.cli.cluster import with_address
-from diffsal.cli.options import Colormap, Device, EngineChoice, Spacing, complain, show_any_character
+from diffsal.cli.options import (
+    Colormap,
+    Device,
+    EngineChoice,
+    Force,
+    Mute,
+    Seed,
+    Spacing,
+    Steps,
+    Weights,
+    WhichDevice,
+    complain,
+    show_any_character,
+)
 from diffsal.errors import InputError
 from diffsal.files import remove_unfinished
 
@@ -60,7 +72,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         remove_unfinished()
-        gc.collect()  # worker processes' semaphores, which the next line would leave behind with a warning
         os._exit(code if isinstance(code, int) else int(code is not None))
     sys.exit(code)
 
@@ -113,22 +124,22 @@ def predict(
         typer.Option(metavar="NAME=BOX|MASK", help="Region for --json: left,top,right,bottom or a mask; repeatable."),
     ] = None,
     only_maps: Annotated[bool, typer.Option("--only-maps", help="No overlay.")] = False,
-    weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="A name, a file or hf://OWNER/NAME.")] = "compact",
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
+    weights: Weights = "compact",
+    steps: Steps = 1,
+    seed: Seed = 0,
     spacing: Annotated[Spacing | None, typer.Option(help="Of the timesteps; default: the weights' own.")] = None,
     samples: Annotated[int, typer.Option(min=1, max=100, help="Maps drawn per frame: their mean, and spread.")] = 1,
     quality: Annotated[bool, typer.Option("--quality", help="Every frame through the network.")] = False,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
+    device: WhichDevice = Device.cpu,
     engine: Annotated[
         EngineChoice, typer.Option(help="What runs it; auto: ONNX graphs where there are any.")
     ] = EngineChoice.auto,
-    mute: Annotated[bool, typer.Option("--mute", help="Predict as if there were no sound.")] = False,
+    mute: Mute = False,
     start: Annotated[float | None, typer.Option(min=0, help="Seconds; frames before are left out.")] = None,
     end: Annotated[float | None, typer.Option(min=0, help="Seconds; frames from here on are left out.")] = None,
     colormap: Annotated[Colormap, typer.Option(help="Colours of the heat.")] = Colormap.inferno,
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the heat where it is strongest.")] = 0.7,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Force = False,
     out: Annotated[
         str | None, typer.Option(metavar="URL", help="With --cluster: folder or address for results and their ledger.")
     ] = None,

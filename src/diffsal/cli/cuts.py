@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from diffsal.cli.options import complain
+from diffsal.cli.options import beside, check_outputs, complain
 from diffsal.errors import InputError
 
 
@@ -32,7 +32,6 @@ class CutOptions:
 def compare_two(a: str, b: str, options: CutOptions) -> None:
     """Compare, write, print; exit with 1 for what was damaged, 3 where a requirement on B is not met."""
     from diffsal.bars import watched
-    from diffsal.cli.decisions import _check, beside
     from diffsal.decisions.cut_files import CUT_SUFFIXES, write_cuts
     from diffsal.decisions.cuts import check_sizes, compare_cuts
     from diffsal.decisions.region_sources import lost_tracks, read_regions
@@ -43,7 +42,7 @@ def compare_two(a: str, b: str, options: CutOptions) -> None:
     source_a, source_b = open_source(a), open_source(b)
     outputs = list(options.outputs) or [beside(b, "compared.json")]
     for source in (source_a, source_b):
-        _check(outputs, options.force, CUT_SUFFIXES, source)
+        check_outputs(outputs, options.force, CUT_SUFFIXES, source)
     if len(options.ground_truth) not in (0, 2):
         raise InputError("--ground-truth: two cuts need two, first A's fixations, then B's")
     regions_a = read_regions(options.roi, options.track, source_a)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from diffsal.cli.options import Device, Protocol, Sounds, Spacing, complain
+from diffsal.cli.options import Device, Protocol, Sounds, Spacing, Steps, WhichDevice, complain
 from diffsal.errors import InputError
 
 
@@ -27,7 +27,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="train, val, test or all; in the gaze layout a set.")] = None,
     fold: Annotated[int | None, typer.Option(min=1, max=3, help="Of the audio-visual sets; default: all.")] = None,
     clips: Annotated[str, typer.Option(help="Names with commas between; default: all.")] = "",
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
+    steps: Steps = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     spacing: Annotated[Spacing | None, typer.Option(help="Of the timesteps; default: the weights' own.")] = None,
     quality: Annotated[bool, typer.Option("--quality", help="Every frame through the network.")] = False,
@@ -35,7 +35,7 @@ def evaluate(
         list[Sounds] | None,
         typer.Option(metavar="own|muted|other", help="other: another moment's; repeatable; default: own."),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
+    device: WhichDevice = Device.cpu,
     maps: Annotated[Path | None, typer.Option(help="Folder in which every predicted map is kept.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for scores.json, per_video.csv, per_frame.csv.")] = Path("scores"),
     published: Annotated[bool, typer.Option("--published", help="Rows of the literature beside ours.")] = False,

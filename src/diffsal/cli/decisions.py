@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from diffsal.cli.options import Device, complain
+from diffsal.cli.options import (
+    Device,
+    Force,
+    Mute,
+    Seed,
+    Steps,
+    Weights,
+    WhichDevice,
+    beside,
+    check_outputs,
+    complain,
+    end_with,
+    predicting,
+)
 from diffsal.errors import InputError
-
-Weights = Annotated[str, typer.Option(metavar="NAME|FILE", help="A name, a file or hf://OWNER/NAME.")]
-Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")]
-WhichDevice = Annotated[Device, typer.Option(help="Where the network runs.")]
-Mute = Annotated[bool, typer.Option("--mute", help="Predict as if there were no sound.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
-Outputs = Annotated[
-    list[Path] | None, typer.Option("-o", "--output", metavar="FILE", help="By its ending; repeatable; see the docs.")
-]
 
 
 def reframe(
@@ -57,20 +59,21 @@ def reframe(
     from diffsal.decisions.reframe import crop_size, parse_aspect, plan_crop
     from diffsal.media.source import open_source
     from diffsal.outputs.overlay import OVERLAY_SUFFIXES
+    from diffsal.runtime.loading import load
 
     source = open_source(video)
     shape = parse_aspect(aspect)
     pictures = (".png", ".jpg", ".jpeg", ".webp") if source.is_picture else OVERLAY_SUFFIXES
     outputs = output or [beside(video, f"{shape.numerator}x{shape.denominator}{pictures[0]}")]
-    _check(outputs, force, (*pictures, *PATH_SUFFIXES), source)
-    _check([preview] if preview else [], force, pictures, source)
+    check_outputs(outputs, force, (*pictures, *PATH_SUFFIXES), source)
+    check_outputs([preview] if preview else [], force, pictures, source)
     videos = [o for o in outputs if o.suffix.lower() in pictures]
     if len(videos) > 1:
         raise InputError(f"{videos[1]}: one cropped file per call; give -o {videos[0]} and paths beside it")
     settings = PathSettings(follow, max_speed, max_acceleration)
     if path is None:
         crop_size(source, shape)
-        model = _model(weights)
+        model = load(weights)
         with watched(video, source.num_frames) as show:
             plan = plan_crop(
                 model,
@@ -79,7 +82,7 @@ def reframe(
                 settings=settings,
                 faces=faces,
                 on_frame=show,
-                **_predicting(steps, seed, mute, device),
+                **predicting(steps, seed, mute, device),
             )
     else:
         plan = read_path(path)
@@ -98,7 +101,7 @@ def reframe(
         f"shot{'s' * (len(plan.shots) != 1)}, {plan.crop_width}x{plan.crop_height} of {plan.width}x{plan.height}, "
         f"{inside:.0%} of attention inside → {', '.join(map(str, written))}"
     )
-    _end(source.problems)
+    end_with(source.problems)
 
 
 def regions(
@@ -135,21 +138,22 @@ def regions(
     from diffsal.decisions.regions import measure_regions, write_regions
     from diffsal.decisions.requirements import read_requirement
     from diffsal.media.source import open_source
+    from diffsal.runtime.loading import load
 
     source = open_source(video)
     outputs = output or [beside(video, "regions.json")]
-    _check(outputs, force, (".json", ".csv", ".srt", ".png", ".pdf", ".svg", ".html"), source)
+    check_outputs(outputs, force, (".json", ".csv", ".srt", ".png", ".pdf", ".svg", ".html"), source)
     wanted = read_regions(roi or [], track or [], source)
     requirements = [read_requirement(text, [r.name for r in wanted]) for text in require or []]
     with watched(video, source.num_frames) as show:
         result = measure_regions(
-            _model(weights),
+            load(weights),
             source,
             wanted,
             threshold=threshold,
             fixations=ground_truth,
             on_frame=show,
-            **_predicting(steps, seed, mute, device),
+            **predicting(steps, seed, mute, device),
         )
     for place in outputs:
         write_regions(result, place)
@@ -169,45 +173,9 @@ def regions(
         complain(f"{video}: {line}")
     if failed:
         raise typer.Exit(3)
-    _end(source.problems)
+    end_with(source.problems)
 
 
 def np_mean(values: list[float]) -> float:
     known = [v for v in values if v == v]
     return sum(known) / max(len(known), 1)
-
-
-def beside(video: str, ending: str) -> Path:
-    """``VIDEO.ENDING`` beside the video; for an address, in the current folder."""
-    if video.startswith(("http://", "https://")):
-        return Path(f"{Path(video.split('?')[0]).stem or 'video'}.{ending}")
-    path = Path(video)
-    return path.parent / f"{path.name if path.is_dir() else path.stem}.{ending}"
-
-
-def _check(paths: Sequence[Path], force: bool, suffixes: tuple[str, ...], source: Any) -> None:
-    """Refuse other endings, what is there without ``force``, folders that are missing, and the source itself."""
-    from diffsal.cli.pictures import check_output
-
-    for place in paths:
-        check_output(place, force, suffixes)
-        if source.path and "://" not in source.path and place.exists() and place.samefile(source.path):
-            raise InputError(f"{place}: is the input itself; give another name with -o")
-    if len({place.absolute() for place in paths}) < len(paths):
-        raise InputError(f"{paths[0]}: two outputs have the same name; give each its own")
-
-
-def _model(weights: str) -> Any:
-    import diffsal
-
-    return diffsal.load(weights)
-
-
-def _predicting(steps: int, seed: int, mute: bool, device: Device) -> dict[str, Any]:
-    return {"steps": steps, "seed": seed, "mute": mute, "device": device.value}
-
-
-def _end(problems: Sequence[str]) -> None:
-    for problem in problems:
-        complain(problem)
-    raise typer.Exit(int(bool(problems)))

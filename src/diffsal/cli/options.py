@@ -1,12 +1,17 @@
-"""What the commands share: the choices of their options, and how they complain."""
+"""What the commands share: their options and choices, what is asked of a place to write to, and how they complain."""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
 
-from diffsal.errors import printable
+import typer
+
+from diffsal.errors import InputError, printable
 
 
 class Device(str, Enum):
@@ -51,6 +56,14 @@ class Sounds(str, Enum):
     other = "other"
 
 
+Weights = Annotated[str, typer.Option(metavar="NAME|FILE", help="A name, a file or hf://OWNER/NAME.")]
+Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")]
+WhichDevice = Annotated[Device, typer.Option(help="Where the network runs.")]
+Mute = Annotated[bool, typer.Option("--mute", help="Predict as if there were no sound.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+
+
 def complain(message: str) -> int:
     """One line on stderr; the exit code that belongs to it."""
     print(f"diffsal: {printable(message)}", file=sys.stderr)
@@ -62,3 +75,55 @@ def show_any_character() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def predicting(steps: int, seed: int, mute: bool, device: Device) -> dict[str, Any]:
+    """Settings of :func:`diffsal.predict`."""
+    return {"steps": steps, "seed": seed, "mute": mute, "device": device.value}
+
+
+def end_with(problems: Sequence[str]) -> None:
+    """Tell the problems and exit: with 1 where there is one."""
+    for problem in problems:
+        complain(problem)
+    raise typer.Exit(int(bool(problems)))
+
+
+def beside(video: str, ending: str) -> Path:
+    """``VIDEO.ENDING`` beside the video; for an address, in the current folder."""
+    if video.startswith(("http://", "https://")):
+        return Path(f"{Path(video.split('?')[0]).stem or 'video'}.{ending}")
+    path = Path(video)
+    return path.parent / f"{path.name if path.is_dir() else path.stem}.{ending}"
+
+
+def check_outputs(paths: Sequence[Path], force: bool, suffixes: tuple[str, ...], source: Any) -> None:
+    """Refuse other endings, what is there without ``force``, folders that are missing, and the source itself."""
+    for place in paths:
+        check_output(place, force, suffixes)
+        if source.path and "://" not in source.path and place.exists() and place.samefile(source.path):
+            raise InputError(f"{place}: is the input itself; give another name with -o")
+    if len({place.absolute() for place in paths}) < len(paths):
+        raise InputError(f"{paths[0]}: two outputs have the same name; give each its own")
+
+
+def check_output(path: Path, force: bool, suffixes: tuple[str, ...] = ()) -> None:
+    """Refuse another ending, a folder, what is there without ``force``, and a parent that is missing."""
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: this is one of {' '.join(suffixes)}; rename it")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file in it with -o")
+    if path.exists() and not force:
+        raise InputError(f"{path}: exists already; give another name with -o or overwrite it with --force")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder; make it first")
+
+
+def check_folder(place: Path, force: bool) -> None:
+    """Refuse a file, a folder that holds something without ``force``, and a parent that is missing."""
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{place}: is a file, but this needs a folder; give another name with -o")
+    if place.is_dir() and any(place.iterdir()) and not force:
+        raise InputError(f"{place}: holds files already; give another folder with -o or overwrite with --force")
+    if not place.parent.is_dir():
+        raise InputError(f"{place.parent}: no such folder; make it first")

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from diffsal.cli.options import Device, Spacing, complain
+from diffsal.cli.options import (
+    Device,
+    Force,
+    Seed,
+    Spacing,
+    Steps,
+    Weights,
+    WhichDevice,
+    check_output,
+    complain,
+    predicting,
+)
 from diffsal.errors import InputError
 
 
@@ -22,12 +33,12 @@ def explain(
     shift: Annotated[
         float | None, typer.Option(help="Seconds from a moment to the other one whose sound it gets; default: half.")
     ] = None,
-    weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="A name, a file or hf://OWNER/NAME.")] = "compact",
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same maps.")] = 0,
+    weights: Weights = "compact",
+    steps: Steps = 1,
+    seed: Seed = 0,
     spacing: Annotated[Spacing | None, typer.Option(help="Of the timesteps; default: the weights' own.")] = None,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.cpu,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    device: WhichDevice = Device.cpu,
+    force: Force = False,
 ) -> None:
     """What it attends to: sound times picture at every stage; the map with, without and with another moment's sound."""
     if frame is not None and (start is not None or end is not None):
@@ -105,7 +116,7 @@ def compare(
     seed: Annotated[int, typer.Option(min=0, help="Two cuts: of the noise and of the intervals.")] = 0,
     mute: Annotated[bool, typer.Option("--mute", help="Two cuts: predict as if there were no sound.")] = False,
     device: Annotated[Device, typer.Option(help="Two cuts: where the network runs.")] = Device.cpu,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Models side by side on one video, by maps that they made; or two cuts, by regions: `compare A B --roi NAME=…`."""
     if roi or track:
@@ -113,9 +124,9 @@ def compare(
 
         if len(more or []) != 1 or maps:
             raise typer.BadParameter("two cuts are compared: give A and B, and no --maps")
-        predicting = {"steps": steps, "seed": seed, "mute": mute, "device": device.value}
         lists = ([*(x or [])] for x in (roi, roi_b, track, require, ground_truth, output))
-        compare_two(video, (more or [""])[0], CutOptions(*lists, weights, samples, predicting, force))
+        options = CutOptions(*lists, weights, samples, predicting(steps, seed, mute, device), force)
+        compare_two(video, (more or [""])[0], options)
         return
     if require or roi_b:
         raise typer.BadParameter("--require and --roi-b are of two cuts: give --roi")
@@ -164,7 +175,7 @@ def report(
         typer.Option(metavar="MODEL=P,M", help="Parameters and multiply-accumulates of a model; repeatable."),
     ] = None,
     worst: Annotated[int, typer.Option(min=0, max=200, help="How many of the worst frames.")] = 10,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Force = False,
 ) -> None:
     """One HTML page of scores: tables beside the literature, charts, the worst frames, the protocol in words."""
     from diffsal.bars import watched
@@ -189,14 +200,3 @@ def _size(text: str) -> tuple[str, tuple[float, float]]:
     if not name or min(parameters, multiply_accumulates) <= 0:
         raise typer.BadParameter(f"--size {text}: expected a name and two numbers above 0")
     return name, (parameters, multiply_accumulates)
-
-
-def check_output(path: Path, force: bool, suffixes: tuple[str, ...] = ()) -> None:
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise InputError(f"{path}: this is one of {' '.join(suffixes)}; rename it")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a file in it with -o")
-    if path.exists() and not force:
-        raise InputError(f"{path}: exists already; give another name with -o or overwrite it with --force")
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder; make it first")

@@ -7,20 +7,20 @@ from typing import Annotated
 
 import typer
 
-from diffsal.cli.decisions import (
+from diffsal.cli.options import (
+    Device,
     Force,
     Mute,
     Seed,
     Steps,
     Weights,
     WhichDevice,
-    _check,
-    _end,
-    _model,
-    _predicting,
     beside,
+    check_folder,
+    check_outputs,
+    end_with,
+    predicting,
 )
-from diffsal.cli.options import Device
 from diffsal.errors import InputError
 
 THUMBNAIL_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -45,6 +45,7 @@ def thumbnail(
     from diffsal.bars import watched
     from diffsal.decisions.thumbnail import find_thumbnails, write_best, write_thumbnails
     from diffsal.media.source import open_source
+    from diffsal.runtime.loading import load
 
     source = open_source(video)
     place = output or beside(video, "thumbnails")
@@ -52,16 +53,16 @@ def thumbnail(
     if alone:
         if count not in (None, 1):
             raise InputError(f"{place}: one file holds one frame; give a folder with -o, or --count 1")
-        _check([place], force, THUMBNAIL_SUFFIXES, source)
+        check_outputs([place], force, THUMBNAIL_SUFFIXES, source)
     else:
         check_folder(place, force)
     with watched(video, source.num_frames) as show:
         found = find_thumbnails(
-            _model(weights),
+            load(weights),
             source,
             1 if alone else count or 5,
             on_frame=show,
-            **_predicting(steps, seed, mute, device),
+            **predicting(steps, seed, mute, device),
         )
     if alone:
         write_best(found, source, place)
@@ -74,7 +75,7 @@ def thumbnail(
         f"{video}: {len(found.chosen)} of {found.num_frames} frames in {found.num_shots} "
         f"shot{'s' * (found.num_shots != 1)} ({left_out}) → {place}"
     )
-    _end(source.problems)
+    end_with(source.problems)
 
 
 def shots(
@@ -94,18 +95,19 @@ def shots(
     from diffsal.bars import watched
     from diffsal.decisions.shots import as_table, measure_shots, write_shots
     from diffsal.media.source import open_source
+    from diffsal.runtime.loading import load
 
     source = open_source(video)
     outputs = output or [beside(video, "shots.json")]
-    _check(outputs, force, (".json", ".csv", ".png", ".pdf", ".svg"), source)
+    check_outputs(outputs, force, (".json", ".csv", ".png", ".pdf", ".svg"), source)
     with watched(video, source.num_frames) as show:
-        result = measure_shots(_model(weights), source, on_frame=show, **_predicting(steps, seed, mute, device))
+        result = measure_shots(load(weights), source, on_frame=show, **predicting(steps, seed, mute, device))
     for place in outputs:
         write_shots(result, place)
     print(as_table(result))
     count = len(result.shots)
     print(f"{video}: {len(result.index)} frames in {count} shot{'s' * (count != 1)} → {', '.join(map(str, outputs))}")
-    _end(source.problems)
+    end_with(source.problems)
 
 
 def qp_map(
@@ -136,16 +138,17 @@ def qp_map(
     from diffsal.decisions.qp_map import write_qp_maps
     from diffsal.media.source import open_source
     from diffsal.outputs.overlay import OVERLAY_SUFFIXES
+    from diffsal.runtime.loading import load
 
     source = open_source(video)
     outputs = output or [beside(video, "qp")]
     folders = [place for place in outputs if not place.suffix or place.is_dir() or place == beside(video, "qp")]
     for folder in folders:
         check_folder(folder, force)
-    _check([o for o in outputs if o not in folders], force, (".txt", ".png", ".jpg", *OVERLAY_SUFFIXES), source)
+    check_outputs([o for o in outputs if o not in folders], force, (".txt", ".png", ".jpg", *OVERLAY_SUFFIXES), source)
     with watched(video, source.num_frames) as show:
         done = write_qp_maps(
-            _model(weights),
+            load(weights),
             source,
             outputs,
             block=block,
@@ -154,17 +157,7 @@ def qp_map(
             crf=crf,
             preset=preset,
             on_frame=show,
-            **_predicting(steps, seed, mute, device),
+            **predicting(steps, seed, mute, device),
         )
     print(f"{video}: {done} frames, blocks of {block} pixels, within {strength:g} QP → {', '.join(map(str, outputs))}")
-    _end(source.problems)
-
-
-def check_folder(place: Path, force: bool) -> None:
-    """Refuse a file, a folder that holds something without ``force``, and a parent that is missing."""
-    if place.exists() and not place.is_dir():
-        raise InputError(f"{place}: is a file, but this needs a folder; give another name with -o")
-    if place.is_dir() and any(place.iterdir()) and not force:
-        raise InputError(f"{place}: holds files already; give another folder with -o or overwrite with --force")
-    if not place.parent.is_dir():
-        raise InputError(f"{place.parent}: no such folder; make it first")
+    end_with(source.problems)

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from diffsal.cli.options import Force
+
 
 def convert(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pth, .pt or .safetensors of others.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
     half: Annotated[bool, typer.Option("--half", help="Store half precision: half the size.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Others' checkpoints to ours: a released DiffSal, or encoders pretrained on Kinetics, ImageNet or AudioSet.
 
@@ -30,7 +32,7 @@ def convert(
 def export(
     weights: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Weights by name, or a .safetensors file.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Weights to ONNX graphs, which `diffsal predict` runs without torch; checked against torch before they are kept.
 

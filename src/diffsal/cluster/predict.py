@@ -14,7 +14,7 @@ from diffsal.cluster.spans import remove_drawn
 from diffsal.cluster.work import SPAN_SECONDS, Job, missing_results, processor, remove_unfinished
 from diffsal.errors import InputError
 from diffsal.weights.catalogue import entry_of, find
-from diffsal.weights.files import sha256_of
+from diffsal.weights.metadata import sha256_of
 
 
 def predict_many(

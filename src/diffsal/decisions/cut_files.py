@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from diffsal.decisions.cuts import REST, Change, CutComparison
-from diffsal.decisions.exports import write_csv
+from diffsal.decisions.exports import write_csv, write_json
 from diffsal.decisions.regions import Attended
 from diffsal.decisions.requirements import Requirement
-from diffsal.files import write_whole
 
 SCHEMA, VERSION = "diffsal.cuts", 1
 CUT_SUFFIXES = (".json", ".csv", ".png", ".pdf", ".svg", ".html")
@@ -22,8 +20,7 @@ CUT_SUFFIXES = (".json", ".csv", ".png", ".pdf", ".svg", ".html")
 def write_cuts(result: CutComparison, place: Path, requirements: Sequence[Requirement] = ()) -> None:
     """By its ending: ``.json``, ``.csv`` (a row per moment), or a chart: ``.png``, ``.pdf``, ``.svg``, ``.html``."""
     if place.suffix.lower() == ".json":
-        text = json.dumps(as_document(result, requirements), ensure_ascii=False, indent=1)
-        write_whole(place, (text + "\n").encode())
+        write_json(place, as_document(result, requirements))
     elif place.suffix.lower() == ".csv":
         names = result.names()
         rows = (

@@ -96,6 +96,11 @@ def write_coco(
     write_whole(place, (json.dumps(document, ensure_ascii=False) + "\n").encode())
 
 
+def write_json(place: Path, document: dict[str, Any]) -> None:
+    """A document that people may look into, whole or not at all."""
+    write_whole(place, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+
+
 def srt(entries: Iterable[tuple[float, float, str]]) -> str:
     """SubRip text of (start, end, words), seconds; times that overlap are cut off where the next begins."""
     listed = list(entries)

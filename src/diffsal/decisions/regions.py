@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diffsal.decisions.cut_detection import CutDetector
-from diffsal.decisions.exports import write_coco, write_csv
+from diffsal.decisions.exports import write_coco, write_csv, write_json
 from diffsal.decisions.region_sources import Box, MovingRegion
 from diffsal.errors import InputError
 from diffsal.files import write_whole
@@ -247,7 +246,7 @@ def write_regions(result: Attended, place: Path) -> None:
         ]
         write_coco(place, result.source, (result.width, result.height), result.index, boxes)
     elif place.suffix.lower() == ".json":
-        write_whole(place, (json.dumps(as_document(result), ensure_ascii=False, indent=1) + "\n").encode())
+        write_json(place, as_document(result))
     elif place.suffix.lower() == ".csv":
         columns = [*result.shares, *(f"{name}, people" for name in result.people)]
         rows = (

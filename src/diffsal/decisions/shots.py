@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,9 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from diffsal.decisions.cut_detection import CutDetector
-from diffsal.decisions.exports import write_csv
+from diffsal.decisions.exports import write_csv, write_json
 from diffsal.errors import InputError
-from diffsal.files import write_whole
 from diffsal.media.source import Source, open_source
 from diffsal.outputs.attention import GRID, entropy_bits, on_grid
 from diffsal.prediction.pipeline import predict
@@ -225,7 +223,7 @@ def write_shots(result: Shots, place: Path) -> None:
     """By its ending: ``.json``, ``.csv`` (a row per shot), or a chart: ``.png``, ``.pdf``, ``.svg``."""
     rows = [_rounded(asdict(shot)) for shot in result.shots]
     if place.suffix.lower() == ".json":
-        write_whole(place, (json.dumps(as_document(result, rows), ensure_ascii=False, indent=1) + "\n").encode())
+        write_json(place, as_document(result, rows))
     elif place.suffix.lower() == ".csv":
         write_csv(place, tuple(rows[0]), ([("" if v is None else v) for v in row.values()] for row in rows))
     else:

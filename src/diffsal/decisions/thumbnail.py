@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from diffsal.decisions.cut_detection import CutDetector
+from diffsal.decisions.exports import write_json
 from diffsal.errors import InputError
-from diffsal.files import write_whole
 from diffsal.media.pictures import write_picture
 from diffsal.media.source import Source, open_source
 from diffsal.outputs.attention import GRID, entropy_bits, on_grid
@@ -226,8 +225,7 @@ def write_thumbnails(found: Thumbnails, source: Source, folder: Path, ending: st
     rows = [panels[i : i + COLUMNS] for i in range(0, len(panels), COLUMNS)]
     note = "The box is a quarter of the picture's width and height, where it holds most attention."
     write_figure(folder / f"sheet{ending}", figure(rows, Path(found.source).name, [note]))
-    text = json.dumps(as_document(found, ending), ensure_ascii=False, indent=1)
-    write_whole(folder / "thumbnails.json", (text + "\n").encode())
+    write_json(folder / "thumbnails.json", as_document(found, ending))
 
 
 def write_best(found: Thumbnails, source: Source, place: Path) -> None:

@@ -29,10 +29,10 @@ from diffsal.networks.diffsal import DiffSal, Features
 from diffsal.networks.encoders import yamnet
 from diffsal.networks.encoders.base import FrameEncoder
 from diffsal.networks.encoders.mvit import MViT
-from diffsal.runtime.graphs import FORMAT, FORMAT_KEY
+from diffsal.runtime.graphs import FORMAT
 from diffsal.weights.catalogue import find
 from diffsal.weights.files import load, read_metadata
-from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY, SPACING_KEY
+from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY, FORMAT_KEY, SPACING_KEY
 
 OPSET = 18
 REWRITTEN = 5000  # operators up to which patterns are looked for: the time grows with their square

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from diffsal.config import FRAME_ENCODERS, Finish, ModelConfig
 from diffsal.errors import InputError
-from diffsal.weights.metadata import config_of, finish_of
+from diffsal.weights.metadata import FORMAT_KEY, config_of, finish_of
 
-FORMAT_KEY, FORMAT = "diffsal.format", "1"
+FORMAT = "1"
 MOST_BYTES = 2**31 - 1  # of a file: protobuf's own limit
 MOST_NODES = 50_000
 MOST_METADATA = 1 << 20  # bytes

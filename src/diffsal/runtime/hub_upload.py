@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffsal.errors import InputError
 from diffsal.runtime.graphs import read_graphs
-from diffsal.weights.catalogue import entry_of, find
+from diffsal.weights.catalogue import entry_of, find, provenance
 from diffsal.weights.hub import ENDINGS, SCHEME, Address, client, endpoint, told, unreachable
-from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY, UNUSED_KEY, config_of, finish_of, sha256_of
+from diffsal.weights.metadata import config_of, finish_of, sha256_of
 
 LONG = 80  # characters of a value that has no place in the card's tables
-APART = (CONFIG_KEY, FINISH_KEY, UNUSED_KEY, "diffsal.format", "diffsal.scores")
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,7 @@ def card(weights: str | Path, name: str, files: Mapping[str, Path]) -> str:
     path = next(iter(files.values()))
     metadata = metadata_of(path)
     config, finish = config_of(metadata, path), finish_of(metadata, path)
-    told_by_file = {k.removeprefix("diffsal."): v for k, v in metadata.items() if k not in APART}
-    scores = json.loads(metadata.get("diffsal.scores", "{}"))
-    entry = entry_of(weights)
-    if entry is not None:
-        told_by_file = {"summary": entry.summary, "source": entry.source, "licence": entry.licence, **told_by_file}
-        scores = {**dict(entry.scores), **scores}
+    told_by_file, scores = provenance(weights, metadata)
     licence = told_by_file.get("licence", "")
     data = ModelCardData(library_name="diffsal", license=licence.lower() or None,
                          tags=["video-saliency", "saliency-prediction", "eye-tracking"])

@@ -203,6 +203,7 @@ def _in_processes(
         for future in as_completed(waiting):
             with suppress(BrokenProcessPool):
                 yield waiting[future], future.result()
+        pool.shutdown()  # all is done: its semaphores go with it, or the end of the command would warn of them
     except BrokenProcessPool:  # before all were given out
         return
     finally:

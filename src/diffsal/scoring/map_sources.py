@@ -27,7 +27,7 @@ from diffsal.runtime.engine import Engine
 from diffsal.runtime.loading import load_engine
 from diffsal.scoring.inputs import state_of
 from diffsal.weights.catalogue import find
-from diffsal.weights.files import sha256_of
+from diffsal.weights.metadata import sha256_of
 
 Sounds = Literal["own", "muted", "other"]
 WORDS = {"own": "", "muted": ", muted", "other": ", moved sound"}

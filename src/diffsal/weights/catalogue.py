@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from diffsal.errors import InputError
 from diffsal.weights.hub import fetch, is_address
+from diffsal.weights.metadata import APART_KEYS
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,17 @@ CATALOGUE = (
 def entry_of(name: str | Path) -> Weights | None:
     """The catalogue's entry of that name, if there is one."""
     return next((w for w in CATALOGUE if w.name == str(name)), None)
+
+
+def provenance(name: str | Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], dict[str, float]]:
+    """Where weights come from and their scores: what their file says of itself, beside its entry in the catalogue."""
+    told = {k.removeprefix("diffsal."): v for k, v in metadata.items() if k not in APART_KEYS}
+    scores = json.loads(told.pop("scores", "{}"))
+    entry = entry_of(name)
+    if entry is None:
+        return told, scores
+    told = {"summary": entry.summary, "source": entry.source, "licence": entry.licence, **told}
+    return told, {**dict(entry.scores), **scores}
 
 
 def find(name: str | Path, graphs: bool = False) -> Path:

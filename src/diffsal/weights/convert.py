@@ -15,8 +15,8 @@ from diffsal.config import AUDIO_VISUAL_MEAN, ModelConfig, Preprocessing
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
 from diffsal.networks.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, efficientnet_lite, i3d, mvit
-from diffsal.weights.files import STATISTICS, read_metadata, save, save_tensors, sha256_of
-from diffsal.weights.metadata import ENCODER_KEY, KIND_KEY, PREPROCESSING_KEY, UNUSED_KEY, Unused
+from diffsal.weights.files import STATISTICS, read_metadata, save, save_tensors
+from diffsal.weights.metadata import ENCODER_KEY, KIND_KEY, PREPROCESSING_KEY, UNUSED_KEY, Unused, sha256_of
 from diffsal.weights.torch_files import is_safetensors, read_checkpoint, strip_wrappers
 
 KINETICS_CLASSES, IMAGENET_CLASSES = "Kinetics-400's classifier", "ImageNet's classifier"

@@ -18,17 +18,16 @@ from diffsal.config import ModelConfig, Preprocessing
 from diffsal.errors import InputError
 from diffsal.media.mel import window_shape
 from diffsal.networks.diffsal import DiffSal
-from diffsal.weights.catalogue import entry_of, find
-from diffsal.weights.files import STATISTICS, read_metadata, read_tensors, sha256_of
+from diffsal.weights.catalogue import find, provenance
+from diffsal.weights.files import STATISTICS, read_metadata, read_tensors
 from diffsal.weights.metadata import (
-    CONFIG_KEY,
     ENCODER_KEY,
-    FINISH_KEY,
     KIND_KEY,
     PREPROCESSING_KEY,
     UNUSED_KEY,
     Unused,
     config_of,
+    sha256_of,
 )
 
 PARTS = {
@@ -86,19 +85,14 @@ class Information:
 def describe(name: str | Path = "compact") -> Information:
     """What is known about a catalogue name or a file. Raises :class:`InputError` as :func:`diffsal.load` does."""
     path = find(name)
-    metadata, entry = read_metadata(path), entry_of(name)
+    metadata = read_metadata(path)
     if metadata.get(KIND_KEY) == "encoder":
         config, parts = None, encoder_parts(path, metadata.get(ENCODER_KEY, "encoder"))
         preprocessing = encoder_preprocessing(metadata, path)
     else:
         config = config_of(metadata, path)
         parts, preprocessing = count_parts(config), config.preprocessing
-    apart = (CONFIG_KEY, FINISH_KEY, UNUSED_KEY, PREPROCESSING_KEY)
-    told = {k.removeprefix("diffsal."): v for k, v in metadata.items() if k not in apart}
-    scores = json.loads(told.pop("scores", "{}"))
-    if entry is not None:
-        told = {"summary": entry.summary, "source": entry.source, "licence": entry.licence, **told}
-        scores = {**dict(entry.scores), **scores}
+    told, scores = provenance(name, metadata)
     try:
         unused = tuple(Unused(**values) for values in json.loads(metadata.get(UNUSED_KEY, "[]")))
     except (ValueError, TypeError) as error:

@@ -18,7 +18,6 @@ from diffsal.files import whole_file
 from diffsal.networks.diffsal import DiffSal
 from diffsal.weights.catalogue import find
 from diffsal.weights.metadata import CONFIG_KEY, FINISH_KEY, SPACING_KEY, config_of, finish_of, spacing_of
-from diffsal.weights.metadata import sha256_of as sha256_of
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: no parameters
 

@@ -21,6 +21,8 @@ ENCODER_KEY = "diffsal.encoder"  # the name of that encoder, as in ModelConfig
 PREPROCESSING_KEY = "diffsal.preprocessing"  # of an encoder alone; a network's stands in its configuration
 SPACING_KEY = "diffsal.spacing"  # of the timesteps, as in SamplingConfig; without it linspace
 UNUSED_KEY = "diffsal.unused"  # a JSON list: what the source had and this file has not, with parameters and the reason
+FORMAT_KEY = "diffsal.format"  # of graphs alone
+APART_KEYS = (CONFIG_KEY, FINISH_KEY, PREPROCESSING_KEY, UNUSED_KEY, FORMAT_KEY)  # read by name, not shown as they are
 HASH_BLOCK = 1 << 20
 
 
