@@ -97,3 +97,22 @@ def test_the_middle_of_the_picture_in_degrees_is_no_lost_sample(tmp_path):
     found = fixations(path, Recording("deg", 4), 96, 64)
     assert found.lost == {} and [row[3:] for row in found.rows] == [(0.5, 0.5)]
     assert np.isclose(found.rows[0][2], 0.4)
+
+
+@pytest.mark.parametrize(("names", "numbers"), [
+    (["Sub4", "Sub10", "Sub4"], {"Sub10": 1, "Sub4": 2}), (["7", "1000", "7"], {"7": 7, "1000": 1000}),
+    (["P1", "10", "9"], {"9": 1, "10": 2, "P1": 3}), (["1", "nan"], {"1": 1, "nan": 2}), ([], {}),
+])
+def test_observers_may_have_names(names, numbers):
+    assert tables.numbered(names) == numbers
+
+
+def test_named_observers_of_a_video_and_of_pictures(tmp_path):
+    for folder in ("videos/play", "gaze/play", "images/web"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "videos/play/a.mp4").touch()
+    (tmp_path / "gaze/play/a.csv").write_text("observer,start_s,duration_s,x,y\nAnn,0,1,.5,.25\nBob,0,1,.5,.75\n")
+    (tmp_path / "images/web/p.png").touch()
+    (tmp_path / "gaze/web.csv").write_text("image,observer,index,x,y\np,Sub4,1,.5,.25\np,Sub2,1,.5,.75\n")
+    assert [list(row[[0, 4]]) for row in gaze.read_set(tmp_path, "play")[0].fixations] == [[1, 0.25], [2, 0.75]]
+    assert [list(row[[0, 4]]) for row in gaze.read_set(tmp_path, "web")[0].fixations] == [[2, 0.25], [1, 0.75]]

@@ -10,10 +10,13 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
+
+import numpy as np
 
 from diffsal.errors import InputError
 
@@ -59,6 +62,23 @@ def number(row: Row, column: str, path: Path) -> float:
 def number_or_lost(row: Row, column: str, path: Path) -> float:
     """:func:`number`, NaN where the cell says that the sample is lost: empty, ``.``, ``NA``, ``missing`` …"""
     return float("nan") if row.cells[column].lower() in LOST_WORDS else number(row, column, path)
+
+
+def numbered(observers: Iterable[str]) -> dict[str, float]:
+    """Each observer's number: what the table calls them where all are numbers, else from 1 in the order of names."""
+    names = sorted(set(observers), key=by_name)
+    try:
+        numbers = {name: _to_float(name) for name in names}
+    except ValueError:
+        numbers = {}
+    if names and np.isfinite(list(numbers.values())).sum() == len(names):
+        return numbers
+    return {name: float(number) for number, name in enumerate(names, 1)}
+
+
+def by_name(name: str) -> tuple[float, str]:
+    """The order of names, 2 before 10."""
+    return (float(name) if name.isdecimal() and len(name) < 16 else math.inf, name)
 
 
 def _to_float(text: str) -> float:

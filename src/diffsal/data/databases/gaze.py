@@ -143,7 +143,8 @@ def videos(root: Path, name: str) -> list[tuple[str, Path]]:
 def read_set(root: Path, set_name: str) -> list[GazeClip]:
     """Every clip or picture of ``set_name`` in name order.
 
-    Raises :class:`InputError` where the set, a clip's fixations or a column is missing or a row is not numeric.
+    Raises :class:`InputError` where the set, a clip's fixations or a column is missing or a cell is no number.
+    Observers may have names: :func:`diffsal.data.tables.numbered`.
     """
     videos_folder, pictures = root / "videos" / set_name, root / "images" / set_name
     if videos_folder.is_dir():
@@ -156,8 +157,10 @@ def read_set(root: Path, set_name: str) -> list[GazeClip]:
 
 def read_clip(path: Path, table: Path) -> GazeClip:
     """The fixations of the video ``path`` from ``table``; :class:`InputError` as :func:`read_set`."""
-    rows = [tuple(tables.number(row, column, table) for column in VIDEO_COLUMNS)
-            for row in tables.read_rows(table, VIDEO_COLUMNS)]
+    read = list(tables.read_rows(table, VIDEO_COLUMNS))
+    numbers = tables.numbered(row.cells["observer"] for row in read)
+    rows = [(numbers[row.cells["observer"]], *(tables.number(row, column, table) for column in VIDEO_COLUMNS[1:]))
+            for row in read]
     name = path.name if path.is_dir() else stem_of(path, (path.suffix.lower(), *tables.SUFFIXES))
     return GazeClip(name, table.parent.name, path, False, _without_lost(rows))
 
@@ -196,8 +199,11 @@ def _without_lost(rows: list[tuple[float, ...]]) -> Float[np.ndarray, "n 5"]:
 
 
 def _picture_rows(table: Path) -> Iterator[tuple]:
-    for row in tables.read_rows(table, PICTURE_COLUMNS):
-        yield (row.cells["image"], *(tables.number(row, c, table) for c in ("index", "observer", "x", "y")))
+    rows = list(tables.read_rows(table, PICTURE_COLUMNS))
+    numbers = tables.numbered(row.cells["observer"] for row in rows)
+    for row in rows:
+        yield (row.cells["image"], tables.number(row, "index", table), numbers[row.cells["observer"]],
+               tables.number(row, "x", table), tables.number(row, "y", table))
 
 
 def saliency_map(

@@ -215,9 +215,5 @@ def read_samples(path: Path) -> dict[str, np.ndarray]:
         by_observer.setdefault(row.cells["observer"], []).append(sample)
     if not by_observer:
         raise InputError(f"{path}: holds no sample; export the recording again")
-    samples = {name: np.array(by_observer[name]) for name in sorted(by_observer, key=_order)}
+    samples = {name: np.array(by_observer[name]) for name in sorted(by_observer, key=tables.by_name)}
     return {name: values[np.unique(values[:, 0], return_index=True)[1]] for name, values in samples.items()}
-
-
-def _order(name: str) -> tuple[float, str]:
-    return (float(name) if name.isdecimal() and len(name) < 16 else np.inf, name)
