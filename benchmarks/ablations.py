@@ -24,17 +24,16 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffsal.config import ModelConfig
 from diffsal.data.truth import draw_map
 from diffsal.errors import InputError
-from diffsal.figures.charts import COLOURS, padded, short, ticks
+from diffsal.figures.charts import COLOURS, MARKS
 from diffsal.networks.diffsal import DiffSal, Features
 from diffsal.networks.encoders import VIDEO_ENCODERS
 from diffsal.networks.encoders.mobilenet import MobileNetV2
-from diffsal.outputs.panels import write_figure
 from diffsal.scoring.metrics import cc
 from diffsal.training.engine import Engine, accelerator_of, shard_of
 from diffsal.training.examples import Batch
@@ -230,8 +229,6 @@ def people_maps(rows: np.ndarray, size: tuple[int, int], aspect: float, rng: np.
 # --- tables and picture -------------------------------------------------------------------------------------------
 
 SETS = ("find", "hevc")
-SCALE, FONT_POINTS, ROW = 2, 15, 30  # the picture is drawn twice as large and made smaller, for smooth edges
-NAMES, PANEL, GAP, TOP, FOOT = 215, 430, 70, 40, 62  # pixels: the rows' names, a panel, between panels, above, below
 
 
 def by_variant(rows: list[dict]) -> dict[str, list[dict]]:
@@ -284,76 +281,31 @@ def print_tables(found: dict[str, list[dict]]) -> None:
           f"the last table: {frames} frames")
 
 
-class Chart:
-    """Dots on white, in the colours of the report's charts, on a picture that is made smaller at the end."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.image = Image.new("RGB", (width * SCALE, height * SCALE), "white")
-        self.draw, self.font = ImageDraw.Draw(self.image), ImageFont.load_default(FONT_POINTS * SCALE)
-
-    def line(self, *points: tuple[float, float], colour: str = "#ddd", width: float = 1) -> None:
-        self.draw.line([(x * SCALE, y * SCALE) for x, y in points], colour, round(width * SCALE))
-
-    def words(self, x: float, y: float, text: str, anchor: str = "lm", colour: str = "#111") -> None:
-        self.draw.text((x * SCALE, y * SCALE), text, colour, self.font, anchor)
-
-    def mark(self, x: float, y: float, series: int, size: float = 5) -> None:
-        """A circle, a square, a diamond: told apart without colour."""
-        x, y, r = x * SCALE, y * SCALE, size * SCALE
-        if series == 0:
-            self.draw.ellipse((x - r, y - r, x + r, y + r), COLOURS[0])
-        elif series == 1:
-            self.draw.rectangle((x - r * 0.9, y - r * 0.9, x + r * 0.9, y + r * 0.9), COLOURS[1])
-        else:
-            self.draw.polygon(((x, y - r * 1.2), (x + r * 1.2, y), (x, y + r * 1.2), (x - r * 1.2, y)), COLOURS[2])
-
-    def write(self, path: Path) -> None:
-        smaller = self.image.resize((self.image.width // SCALE, self.image.height // SCALE), Image.Resampling.LANCZOS)
-        write_figure(path, np.asarray(smaller))
-
-
 def draw(found: dict[str, list[dict]], path: Path) -> None:
     """CC of every run by set; beside it CC over the sampling steps."""
-    bottom = TOP + ROW * len(found)
-    chart = Chart(NAMES + PANEL + GAP + PANEL + GAP, bottom + FOOT)
-    low, high = padded([score(r, s) for rows in found.values() for r in rows for s in SETS])
-    place: Callable = lambda v: NAMES + (v - low) / (high - low) * PANEL  # noqa: E731
-    for value in ticks(low, high):
-        chart.line((place(value), TOP), (place(value), bottom))
-        chart.words(place(value), bottom + 12, short(value), "mm")
-    for i, s in enumerate(SETS):
-        mean = place(np.mean([score(r, s) for r in found["baseline"]]))
-        chart.line((mean, TOP), (mean, bottom), colour=COLOURS[i])
-    for row, (name, rows) in enumerate(found.items()):
-        y = TOP + ROW * (row + 0.5)
-        chart.words(NAMES - 12, y, name, "rm")
-        for (i, s), (k, r) in itertools.product(enumerate(SETS), enumerate(rows)):
-            chart.mark(place(score(r, s)), y + 4 * (2 * k - 1), i)
-    chart.words(NAMES, TOP - 22, "CC by part, one sampling step, each mark one run; lines: the baseline")
-    for i, s in enumerate(("FIND 021", "HEVC, mean of five")):
-        chart.mark(NAMES + 8 + 130 * i, bottom + 40, i)
-        chart.words(NAMES + 20 + 130 * i, bottom + 40, s)
-    draw_steps(chart, {n: r for n, r in found.items() if len(r[0]["scores"]) > 1}, NAMES + PANEL + GAP, bottom)
-    chart.write(path)
-
-
-def draw_steps(chart: Chart, found: dict[str, list[dict]], left: float, bottom: float) -> None:
-    low, high = padded([score(r, None, "CC", n) for rows in found.values() for r in rows for n in GRID])
-    y_of: Callable = lambda v: bottom - (v - low) / (high - low) * (bottom - TOP)  # noqa: E731
-    x_of: Callable = lambda i: left + 30 + i * (PANEL - 60) / (len(GRID) - 1)  # noqa: E731
-    for value in ticks(low, high):
-        chart.line((left, y_of(value)), (left + PANEL, y_of(value)))
-        chart.words(left - 8, y_of(value), short(value), "rm")
-    for i, steps in enumerate(GRID):
-        chart.words(x_of(i), bottom + 12, str(steps), "mm")
-    for series, (name, rows) in enumerate(found.items()):
-        means = [np.mean([score(r, None, "CC", n) for r in rows]) for n in GRID]
-        chart.line(*((x_of(i), y_of(v)) for i, v in enumerate(means)), colour=COLOURS[series], width=2)
-        for r, (i, n) in itertools.product(rows, enumerate(GRID)):
-            chart.mark(x_of(i), y_of(score(r, None, "CC", n)), series)
-        chart.mark(left + 8 + 130 * series + 20 * (series > 1), bottom + 40, series)
-        chart.words(left + 20 + 130 * series + 20 * (series > 1), bottom + 40, name)
-    chart.words(left, TOP - 22, "CC (mean of the sets) by sampling steps; lines: mean of the seeds")
+    figure = Figure(figsize=(13, 1.6 + 0.3 * len(found)), layout="constrained")
+    parts, steps = figure.subplots(1, 2, width_ratios=(3, 2))
+    for s, words, colour, mark in zip(SETS, ("FIND 021", "HEVC, mean of five"), COLOURS, MARKS, strict=False):
+        found_here = [(score(r, s), row) for row, rows in enumerate(found.values()) for r in rows]
+        parts.plot(*zip(*found_here, strict=True), mark, color=colour, label=words)
+        parts.axvline(np.mean([score(r, s) for r in found["baseline"]]), color=colour, linewidth=1)
+    parts.set(title="CC by part, one sampling step; a mark is a run, the lines are the baseline",
+              yticks=range(len(found)), yticklabels=list(found))
+    parts.invert_yaxis()
+    several = {name: rows for name, rows in found.items() if len(rows[0]["scores"]) > 1}
+    for (name, rows), colour, mark in zip(several.items(), COLOURS, MARKS, strict=False):
+        scores = np.array([[score(r, None, "CC", n) for n in GRID] for r in rows])
+        steps.plot(range(len(GRID)), scores.mean(axis=0), mark + "-", color=colour, label=name)
+        for one in scores:
+            steps.plot(range(len(GRID)), one, mark, color=colour, alpha=0.5)
+    steps.set(title="CC, mean of the sets, by sampling steps",
+              xticks=range(len(GRID)), xticklabels=list(map(str, GRID)))
+    for axes in (parts, steps):
+        axes.title.set_fontsize(11)
+        axes.grid(color="0.9")
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:

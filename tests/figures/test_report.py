@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from diffsal.cli import commands as cli
-from diffsal.figures.charts import Point, Scatter, log_ticks, rank_correlation, short, ticks
+from diffsal.figures.charts import Point, Scatter, draw_scatter, rank_correlation
 from diffsal.figures.report import _ranks, write_report
 from tests.movies import write_movie
 
@@ -78,8 +78,10 @@ def test_page_holds_everything(scores, tmp_path):
     for words in ("Every fifth frame.", "2 left out (nobody fixates)", "3 of NSS", "0.700 to 0.900",
                   "maps/a/000001.png: not a picture", "CC against parameters", "CC of each video against its seconds"):
         assert words in page
-    assert page.count("<svg viewBox=\"0 0 620 400\"") == 4 and page.count('class="mark"') >= 2 + 2 + 6 + 6
-    assert not re.search(r"<script|<link|@import|url\(|(src|href)=\"(?!data:)", page)
+    assert page.count("<svg role=") == 4 and page.count('class="mark"') == 2 + 2 + 6 + 6
+    assert not re.search(r"<script|<link|@import|url\((?!#)|(src|href)=\"(?!data:|#)", page)
+    named = re.findall(r' id="([^"]+)"', page)
+    assert len(named) == len(set(named))
     pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
     assert len(pictures) == 2 * 4  # a frame of each video at 0 and 25 or later; no maps are there to show
     decoded = [cv2.imdecode(np.frombuffer(base64.b64decode(p), np.uint8), cv2.IMREAD_COLOR) for p in pictures]
@@ -165,27 +167,31 @@ def test_ranks_share_places_and_follow_the_direction():
     assert _ranks([(0, 0.5)], lower_is_better=False) == {}
 
 
-def test_scales():
-    assert ticks(0.12, 0.91) == pytest.approx([0.2, 0.4, 0.6, 0.8])
-    assert log_ticks(4e5, 8e7) == pytest.approx([5e5, 1e6, 2e6, 5e6, 1e7, 2e7, 5e7])
-    assert [short(v) for v in (0, 0.25, 3.06, 70_540_000, 1.61e11, 20_000)] == [
-        "0", "0.25", "3.06", "70.54 M", "161 G", "20 k"]
+def test_a_chart_puts_every_mark_at_its_place():
     chart = Scatter("", "x", "y", tuple(Point(10.0**i, i, "", name=f"model {i}") for i in range(4)), log_x=True)
-    xs, ys = zip(*((p.x, p.y) for p in chart.placed()), strict=True)
-    assert np.diff(xs) == pytest.approx(np.diff(xs)[0]) and np.diff(ys) == pytest.approx(np.diff(ys)[0])
-    assert np.diff(ys)[0] < 0 < np.diff(xs)[0]
+    marks = re.findall(r'<g class="mark">.*?<use [^>]*x="([\d.]+)" y="([\d.]+)"', chart.svg, re.S)
+    steps = np.diff(np.array(marks, float), axis=0)
+    assert len(steps) == 3 and steps == pytest.approx(np.tile(steps[:1], (3, 1)), abs=1e-3)
+    assert steps[0, 0] > 0 > steps[0, 1]
+
+
+def test_a_chart_is_the_same_text_each_time_and_keeps_words_as_they_are():
+    chart = Scatter("$a_b$ <c>", "x", "y", (Point(1, 2, "<b> & $x$", name="$n$"), Point(2, 3, "")), ((0, "all"),))
+    assert chart.svg == chart.svg
+    for words in ("<title>&lt;b&gt; &amp; $x$</title>", ">$n$</text>", ">all</text>"):
+        assert words in chart.svg
+    assert chart.svg.startswith('<svg role="img" aria-label="$a_b$ &lt;c&gt;" viewBox="0 0 ')
 
 
 def test_names_in_a_crowd_do_not_cover_each_other():
     rng = np.random.default_rng(0)
     points = tuple(Point(x, y, "", name="TASED-Net") for x, y in rng.uniform(0, 1, (8, 2)))
-    placed = Scatter("", "x", "y", points).placed()
-    boxes = []
-    for p in placed:
-        left = p.name_x - {"start": 0, "middle": 36, "end": 72}[p.anchor]
-        boxes.append((left, p.name_y - 12, left + 72, p.name_y + 4))
-    for i, (a, b, c, d) in enumerate(boxes):
-        assert all(c <= e or g <= a or d <= f or h <= b for e, f, g, h in boxes[:i])
+    axes = draw_scatter(Scatter("", "x", "y", points)).axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    marks = [axes.transData.transform((p.x, p.y)) for p in points]
+    assert len(boxes) == 8
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i]) and not any(box.contains(*mark) for mark in marks)
 
 
 def test_rank_correlation():

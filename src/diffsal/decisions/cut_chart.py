@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from diffsal.decisions.cuts import REST, Change, CutComparison
-from diffsal.decisions.region_chart import COLOURS, figure_class, html_page, picture_html, shortened
+from diffsal.decisions.region_chart import html_page, picture_html, shortened
 from diffsal.decisions.region_peaks import AVERAGED_SECONDS, smoothed
+from diffsal.figures.charts import COLOURS, figure_class
 from diffsal.files import write_whole
 
 OLD, MOST_ROWS = "0.55", 12

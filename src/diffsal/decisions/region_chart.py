@@ -12,26 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffsal.errors import InputError
+from diffsal.figures.charts import COLOURS, figure_class
 from diffsal.files import write_whole
 
 if TYPE_CHECKING:
     from diffsal.decisions.regions import Attended
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's
 STROKES: tuple[Any, ...] = ("-", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))  # the second, third, … seven regions
 PEOPLE_STROKE = (0, (4, 3))
 NAME_WIDTH, MOST_NAME_LINES = 24, 3  # characters and lines of a name in the legend
 LEGEND_ROWS, LINE_INCHES = 20, 0.2  # of one column; of a line of the legend with what is between two
-
-
-def figure_class() -> Any:
-    """matplotlib's Figure; :class:`InputError` where it is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("charts need matplotlib: pip install matplotlib, or ask for .json and .csv only") from None
-    return Figure
 
 
 def shortened(name: str, width: int) -> str:
@@ -43,7 +33,7 @@ def draw_chart(result: Attended) -> Any:
     """A matplotlib figure: frames above, below a line per region; people dashed, cuts dotted, the threshold grey.
 
     The legend stands beside the lines, the region with the largest mean share first.
-    Raises :class:`InputError` where matplotlib is not installed.
+    Raises :class:`diffsal.errors.InputError` where matplotlib is not installed.
     """
     words = {name: _label(name) for name in result.shares}
     columns_needed = -(-len(words) // LEGEND_ROWS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffsal.errors import InputError
+from diffsal.figures.charts import figure_class
 from diffsal.files import write_whole
 
 if TYPE_CHECKING:
@@ -22,13 +22,9 @@ def draw_chart(result: Shots) -> Any:
     """A matplotlib figure: a frame of each shot (at most eight), below them the centroid across and down the
     picture, thick where it rests, a dot where the eye arrives; and the entropy. Cuts are dotted.
 
-    Raises :class:`InputError` where matplotlib is not installed.
+    Raises :class:`diffsal.errors.InputError` where matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("charts need matplotlib: pip install matplotlib, or ask for .json and .csv only") from None
-    figure = Figure(figsize=(11, 6), layout="constrained")
+    figure = figure_class()(figsize=(11, 6), layout="constrained")
     count = len(result.strip)
     shown = sorted({round(k) for k in np.linspace(0, count - 1, min(count, MOST_PICTURES))})
     grid = figure.add_gridspec(3, max(len(shown), 4), height_ratios=[1.1, 2, 1.3])

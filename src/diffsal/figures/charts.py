@@ -1,18 +1,23 @@
-"""Scatter charts, laid out in pixels: what a page needs to draw them as SVG. Knows no page and no library."""
+"""Scatter charts as SVG for a page, drawn by matplotlib: every mark tells its words when it is pointed at."""
 
 from __future__ import annotations
 
-import math
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from diffsal.errors import InputError
 
 # Okabe and Ito's colours, told apart by the colour-blind, each with a mark of its own for those who see none
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKS = ("circle", "square", "triangle", "diamond", "cross", "ring", "bar")
-WIDTH, HEIGHT = 620, 400
-LEFT, RIGHT, TOP, BOTTOM = 66, 24, 16, 58
-FONT = 15  # of labels, whose letters are about half as wide
-MARK = 7
+MARKS = ("o", "s", "^", "D", "x", "P", "|")
+INCHES = (6.2, 4.0)
+GAP = 7  # points between a mark and its name
+SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # of a mark, the best place first
+ALIGN = {1: "left", 0: "center", -1: "right"}, {1: "bottom", 0: "center", -1: "top"}
 
 
 @dataclass(frozen=True)
@@ -27,26 +32,6 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A point in pixels; ``anchor`` and (``name_x``, ``name_y``) are its name's."""
-
-    point: Point
-    x: float
-    y: float
-    name_x: float = 0.0
-    name_y: float = 0.0
-    anchor: str = "start"
-
-    @property
-    def colour(self) -> str:
-        return Scatter.colour_of(self.point.series)
-
-    @property
-    def mark(self) -> str:
-        return Scatter.mark_of(self.point.series)
-
-
-@dataclass(frozen=True)
 class Scatter:
     """Points over two axes. ``legend`` names the series, by number; ``note`` stands under the chart."""
 
@@ -58,109 +43,89 @@ class Scatter:
     log_x: bool = False
     note: str = ""
 
-    @staticmethod
-    def colour_of(series: int) -> str:
-        return COLOURS[series % len(COLOURS)]
-
-    @staticmethod
-    def mark_of(series: int) -> str:
-        return MARKS[series % len(MARKS)]
-
     @property
-    def x_range(self) -> tuple[float, float]:
-        values = [p.x for p in self.points]
-        if self.log_x:
-            return 10 ** (math.log10(min(values)) - 0.15), 10 ** (math.log10(max(values)) + 0.25)
-        return padded(values)
+    def svg(self) -> str:
+        """The chart without its title; :class:`InputError` where matplotlib is not installed."""
+        figure, written = draw_scatter(self), io.StringIO()
+        import matplotlib
 
-    @property
-    def y_range(self) -> tuple[float, float]:
-        return padded([p.y for p in self.points])
-
-    def x_pixel(self, x: float) -> float:
-        low, high = self.x_range
-        if self.log_x:
-            x, low, high = math.log10(x), math.log10(low), math.log10(high)
-        return LEFT + (x - low) / (high - low) * (WIDTH - LEFT - RIGHT)
-
-    def y_pixel(self, y: float) -> float:
-        low, high = self.y_range
-        return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
-    def x_ticks(self) -> list[tuple[float, str]]:
-        """(pixel, words) along the x axis."""
-        values = log_ticks(*self.x_range) if self.log_x else ticks(*self.x_range)
-        return [(self.x_pixel(v), short(v)) for v in values]
-
-    def y_ticks(self) -> list[tuple[float, str]]:
-        return [(self.y_pixel(v), short(v)) for v in ticks(*self.y_range)]
-
-    def placed(self) -> list[Placed]:
-        """The points, their names where they cover neither a mark nor another name, if there is such a place."""
-        marks = [(self.x_pixel(p.x), self.y_pixel(p.y)) for p in self.points]
-        taken = [(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in marks]
-        found = []
-        for point, (x, y) in zip(self.points, marks, strict=True):
-            if not point.name:
-                found.append(Placed(point, x, y))
-                continue
-            long = 0.53 * FONT * len(point.name)
-            places = [(x + 10, y + 5, "start"), (x - 10, y + 5, "end"), (x, y - 12, "middle"), (x, y + 22, "middle")]
-            places += [(x + dx, y + dy, end) for dx, end in ((8, "start"), (-8, "end")) for dy in (-10, 20)]
-            boxes = [_box(place, long) for place in places]
-            best = min(range(len(places)), key=lambda i: (_overlaps(boxes[i], taken), i))
-            taken.append(boxes[best])
-            found.append(Placed(point, x, y, *places[best]))
-        return found
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": repr(self)}):
+            figure.savefig(written, format="svg", metadata={"Date": None})
+        svg = written.getvalue()
+        for i, point in enumerate(self.points):
+            svg = svg.replace(f'<g id="point{i}">', f'<g class="mark"><title>{escape(point.label)}</title>', 1)
+        svg = re.sub(r'<g id="[\w.]+">', "<g>", svg)  # several charts may stand on one page
+        opening = f'<svg role="img" aria-label="{escape(self.title)}" viewBox='
+        return re.sub(r"<svg [^>]*viewBox=", lambda _: opening, svg[svg.index("<svg") :], count=1)
 
 
-def _box(place: tuple[float, float, str], long: float) -> tuple[float, float, float, float]:
-    x, y, anchor = place
-    left = x - {"start": 0, "middle": long / 2, "end": long}[anchor]
-    return left, y - FONT * 0.8, left + long, y + FONT * 0.25
+def figure_class() -> Any:
+    """matplotlib's Figure, which needs no screen; :class:`InputError` where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError('charts are drawn by matplotlib, which is not installed: pip install "diffsal[charts]"'
+                         ) from None
+    return Figure
 
 
-def _overlaps(box: tuple, taken: list[tuple]) -> float:
-    """The area that a box shares with others, or loses beyond the chart's edges."""
-    left, top, right, bottom = box
-    area = sum(max(0.0, min(right, r) - max(left, l)) * max(0.0, min(bottom, b) - max(top, t))
-               for l, t, r, b in taken)  # noqa: E741
-    outside = max(0.0, LEFT - left) + max(0.0, right - WIDTH) + max(0.0, TOP - top) + max(0.0, bottom - HEIGHT + BOTTOM)
-    return area + FONT * outside
+def draw_scatter(chart: Scatter) -> Any:
+    """A matplotlib figure; names stand where they cover no mark and no other name, if there is such a place."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    figure = figure_class()(figsize=INCHES, layout="constrained")
+    axes = figure.add_subplot()
+    if chart.log_x:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.12)
+    axes.xaxis.set_major_formatter(EngFormatter())
+    shown = set()
+    for i, point in enumerate(chart.points):
+        kind = point.series % len(MARKS)
+        axes.plot([point.x], [point.y], MARKS[kind], color=COLOURS[kind], alpha=0.82, markersize=8, gid=f"point{i}",
+                  label=None if point.series in shown else dict(chart.legend).get(point.series))
+        shown.add(point.series)
+    axes.set(xlabel=chart.x_name + " (logarithmic)" * chart.log_x, ylabel=chart.y_name)
+    axes.grid(axis="y", color="0.87")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if chart.legend:
+        figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+    figure.draw_without_rendering()
+    place_names(axes, chart.points)
+    return figure
 
 
-def padded(values: Sequence[float]) -> tuple[float, float]:
-    """The range of ``values`` and a little more on both sides."""
-    low, high = min(values), max(values)
-    margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - margin, high + margin
+def place_names(axes: Any, points: Sequence[Point]) -> None:
+    """Each point's name on that side of its mark where it shares least with marks and names that are there."""
+    from matplotlib.transforms import Bbox
+
+    marks = [axes.transData.transform((p.x, p.y)) for p in points]
+    taken = [Bbox.from_extents(x - GAP, y - GAP, x + GAP, y + GAP) for x, y in marks]
+    for point in points:
+        if not point.name:
+            continue
+        texts = [axes.annotate(point.name.replace("$", r"\$"), (point.x, point.y), (GAP * right, GAP * up),
+                               textcoords="offset points", ha=ALIGN[0][right], va=ALIGN[1][up], fontsize=9)
+                 for right, up in SIDES]
+        boxes = [text.get_window_extent() for text in texts]
+        best = min(range(len(boxes)), key=lambda i: (covered(boxes[i], taken, axes.bbox), i))
+        taken.append(boxes[best])
+        for i, text in enumerate(texts):
+            if i != best:
+                text.remove()
 
 
-def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers between ``low`` and ``high``."""
-    rough = (high - low) / about
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [i * step for i in range(first, last + 1)]
+def covered(box: Any, taken: Sequence[Any], inside: Any) -> float:
+    """The area of ``box`` that others have, or that lies outside the axes."""
+    from matplotlib.transforms import Bbox
 
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten; powers alone where those are many, even steps where they are few."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for heads in ((1, 2, 5), (1,)):
-        found = [m * 10.0**p for p in powers for m in heads if low <= m * 10.0**p <= high]
-        if len(found) <= 9:
-            break
-    return found if len(found) > 2 else ticks(low, high, 4)
-
-
-def short(value: float) -> str:
-    """A number in few characters: 0.05, 3.5 M, 160 G."""
-    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if unit == ' k' else size):.4g}{unit}"
-    return f"{value:.4g}" if abs(value) >= 1e-9 else "0"
+    shared = [common for other in taken if (common := Bbox.intersection(box, other)) is not None]
+    within = Bbox.intersection(box, inside)
+    outside = box.width * box.height - (0 if within is None else within.width * within.height)
+    return sum(common.width * common.height for common in shared) + 10 * outside
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:

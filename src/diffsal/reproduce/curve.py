@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from diffsal.errors import InputError
-from diffsal.figures.charts import COLOURS
+from diffsal.figures.charts import COLOURS, figure_class
 from diffsal.files import whole_file
 from diffsal.reproduce.steps import Evaluation
 from diffsal.reproduce.tables import TABLE7_METHODS, TABLE7_METRICS, TITLES, Row, Table, notes_on, published, scored_row
 
-PACKAGE = "matplotlib"
 NOTE = ("The supplement draws its curve and prints no numbers. It says that four stages are best; that point's numbers "
         "stand in its Table 7, and are the hollow marks.")
-
-
-def check_chart() -> None:
-    """Raise :class:`InputError` where matplotlib is not installed: before hours of training, not after them."""
-    if find_spec(PACKAGE) is None:
-        raise InputError(f'figure6 is drawn by {PACKAGE}, which is not installed: pip install "diffsal[charts]"')
 
 
 def draw_figure6(scored: dict[int, dict[str, tuple[Evaluation, ...]]], paths: tuple[Path, ...]) -> list[str]:
@@ -43,9 +34,7 @@ def draw_figure6(scored: dict[int, dict[str, tuple[Evaluation, ...]]], paths: tu
 
 def draw_curves(ours: dict[int, Row], paper: Row, names: tuple[str, ...]) -> Any:
     """A matplotlib figure: a panel per data set, a line per metric; the paper's four stages as hollow marks."""
-    from matplotlib.figure import Figure
-
-    chart = Figure(figsize=(4.6 * len(names), 3.8), layout="constrained")
+    chart = figure_class()(figsize=(4.6 * len(names), 3.8), layout="constrained")
     for k, name in enumerate(names):
         axes = chart.add_subplot(1, len(names), k + 1)
         for metric, colour, mark in zip(TABLE7_METRICS, COLOURS, ("o", "s"), strict=False):

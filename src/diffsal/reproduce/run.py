@@ -9,9 +9,9 @@ from pathlib import Path
 
 from diffsal.data.databases import synthetic
 from diffsal.errors import InputError
+from diffsal.figures.charts import figure_class
 from diffsal.files import whole_folder
 from diffsal.reproduce.costs import CPU_SPEED, GPU_SPEED, total
-from diffsal.reproduce.curve import check_chart
 from diffsal.reproduce.steps import Drawing, Evaluation, Step, Training, in_order
 from diffsal.reproduce.targets import DATABASES, NARROW_FRAMES, Request, target
 from diffsal.scoring.protocols import PROTOCOLS
@@ -53,7 +53,7 @@ def reproduce(
     """
     goal = plan(name, data, out, weights, init, maps, settings, protocol, device, workers, narrow)
     if name == "figure6":
-        check_chart()
+        figure_class()  # must be there before hours of training, not after them
     missing = in_order(goal, missing_only=True)
     for step in in_order(goal):
         if step.is_done or step in missing:
