@@ -30,10 +30,10 @@ from torch import Tensor
 from diffsal.config import ModelConfig
 from diffsal.data.truth import draw_map
 from diffsal.errors import InputError
-from diffsal.figures.charts import COLOURS, MARKS
 from diffsal.networks.diffsal import DiffSal, Features
 from diffsal.networks.encoders import VIDEO_ENCODERS
 from diffsal.networks.encoders.mobilenet import MobileNetV2
+from diffsal.plots import COLOURS, MARKS
 from diffsal.scoring.metrics import cc
 from diffsal.training.engine import Engine, accelerator_of, shard_of
 from diffsal.training.examples import Batch

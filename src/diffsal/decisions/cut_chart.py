@@ -12,8 +12,8 @@ import numpy as np
 from diffsal.decisions.cuts import REST, Change, CutComparison
 from diffsal.decisions.region_chart import html_page, picture_html, shortened
 from diffsal.decisions.region_peaks import AVERAGED_SECONDS, smoothed
-from diffsal.figures.charts import COLOURS, figure_class
 from diffsal.files import write_whole
+from diffsal.plots import COLOURS, figure_class
 
 OLD, MOST_ROWS = "0.55", 12
 

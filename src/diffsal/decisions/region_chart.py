@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffsal.figures.charts import COLOURS, figure_class
 from diffsal.files import write_whole
+from diffsal.plots import COLOURS, figure_class
 
 if TYPE_CHECKING:
     from diffsal.decisions.regions import Attended

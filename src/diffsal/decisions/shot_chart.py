@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffsal.figures.charts import figure_class
 from diffsal.files import write_whole
+from diffsal.plots import figure_class
 
 if TYPE_CHECKING:
     from diffsal.decisions.shots import Shots

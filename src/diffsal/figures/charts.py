@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from diffsal.errors import InputError
+from diffsal.plots import COLOURS, MARKS, figure_class
 
-# Okabe and Ito's colours, told apart by the colour-blind, each with a mark of its own for those who see none
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKS = ("o", "s", "^", "D", "x", "P", "|")
 INCHES = (6.2, 4.0)
 GAP = 7  # points between a mark and its name
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # of a mark, the best place first
@@ -45,7 +42,7 @@ class Scatter:
 
     @property
     def svg(self) -> str:
-        """The chart without its title; :class:`InputError` where matplotlib is not installed."""
+        """The chart without its title; :class:`diffsal.errors.InputError` where matplotlib is not installed."""
         figure, written = draw_scatter(self), io.StringIO()
         import matplotlib
 
@@ -57,16 +54,6 @@ class Scatter:
         svg = re.sub(r'<g id="[\w.]+">', "<g>", svg)  # several charts may stand on one page
         opening = f'<svg role="img" aria-label="{escape(self.title)}" viewBox='
         return re.sub(r"<svg [^>]*viewBox=", lambda _: opening, svg[svg.index("<svg") :], count=1)
-
-
-def figure_class() -> Any:
-    """matplotlib's Figure, which needs no screen; :class:`InputError` where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError('charts are drawn by matplotlib, which is not installed: pip install "diffsal[charts]"'
-                         ) from None
-    return Figure
 
 
 def draw_scatter(chart: Scatter) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from diffsal.figures.charts import COLOURS, figure_class
 from diffsal.files import whole_file
+from diffsal.plots import COLOURS, figure_class
 from diffsal.reproduce.steps import Evaluation
 from diffsal.reproduce.tables import TABLE7_METHODS, TABLE7_METRICS, TITLES, Row, Table, notes_on, published, scored_row
 

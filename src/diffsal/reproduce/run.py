@@ -9,8 +9,8 @@ from pathlib import Path
 
 from diffsal.data.databases import synthetic
 from diffsal.errors import InputError
-from diffsal.figures.charts import figure_class
 from diffsal.files import whole_folder
+from diffsal.plots import figure_class
 from diffsal.reproduce.costs import CPU_SPEED, GPU_SPEED, total
 from diffsal.reproduce.steps import Drawing, Evaluation, Step, Training, in_order
 from diffsal.reproduce.targets import DATABASES, NARROW_FRAMES, Request, target

@@ -1,0 +1,21 @@
+"""What all charts share: matplotlib's figure, and colours and marks that everybody can tell apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffsal.errors import InputError
+
+# Okabe and Ito's colours, told apart by the colour-blind, each with a mark of its own for those who see none
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKS = ("o", "s", "^", "D", "x", "P", "|")
+
+
+def figure_class() -> Any:
+    """matplotlib's Figure, which needs no screen; :class:`InputError` where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError('charts are drawn by matplotlib, which is not installed: pip install "diffsal[charts]"'
+                         ) from None
+    return Figure
