@@ -57,7 +57,8 @@ def explain(
     is_video = frame is None and not source.is_picture
     if output is None:
         part = "explained.mp4" if is_video else f"frame{frame or 0:06d}.png"
-        output = default_outputs(source, video).overlay.with_suffix(f".{part}")
+        overlay = default_outputs(source, video).overlay or Path("camera.saliency.mp4")
+        output = overlay.with_suffix(f".{part}")
     check_output(output, force)
     settings = {"frame": frame, "start": start, "end": end, "shift_seconds": shift, "steps": steps, "seed": seed,
                 "spacing": spacing and spacing.value, "device": device.value}
@@ -124,8 +125,18 @@ def compare(
 
         if len(more or []) != 1 or maps:
             raise typer.BadParameter("two cuts are compared: give A and B, and no --maps")
-        lists = ([*(x or [])] for x in (roi, roi_b, track, require, ground_truth, output))
-        options = CutOptions(*lists, weights, samples, predicting(steps, seed, mute, device), force)
+        options = CutOptions(
+            roi=roi or [],
+            roi_b=roi_b or [],
+            track=track or [],
+            require=require or [],
+            ground_truth=ground_truth or [],
+            outputs=output or [],
+            weights=weights,
+            samples=samples,
+            predicting=predicting(steps, seed, mute, device),
+            force=force,
+        )
         compare_two(video, (more or [""])[0], options)
         return
     if require or roi_b:

@@ -7,6 +7,7 @@ dies is not done again, and the item that it was at is known.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -87,8 +88,8 @@ def start_ray(address: str | None) -> Any:
     if not ray.is_initialized():
         where = address or "local"  # without one Ray would take whatever was last started on this machine
         try:
-            ray.init(address=where, log_to_driver=False, logging_level="ERROR", configure_logging=True,
-                     **({"include_dashboard": False} if where == "local" else {}))
+            ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True,
+                     include_dashboard=False if where == "local" else None)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise InputError(f"{address or 'this machine'}: no Ray cluster can be reached ({error})") from None
     return ray

@@ -132,7 +132,8 @@ class fetched:
     """The item as a file of this machine: itself, or a copy that is removed in the end."""
 
     def __init__(self, item: Item) -> None:
-        self.item, self.folder = item, None
+        self.item = item
+        self.folder: str | None = None
 
     def __enter__(self) -> Path:
         if not is_address(self.item.address):

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 
 from diffsal.decisions.cuts import REST, Change, CutComparison
-from diffsal.decisions.region_chart import html_page, picture_html, shortened
+from diffsal.decisions.region_chart import draw_boxes, html_page, picture_html, shortened
 from diffsal.decisions.region_peaks import AVERAGED_SECONDS, smoothed
 from diffsal.files import write_whole
 from diffsal.plots import COLOURS, figure_class
 
-OLD, MOST_ROWS = "0.55", 12
+OLD, MOST_ROWS = "0.55", 12  # the colour of A; regions in one picture, with what is elsewhere
 
 
 def draw_cut_chart(result: CutComparison) -> Any:
@@ -23,7 +23,9 @@ def draw_cut_chart(result: CutComparison) -> Any:
 
     Raises :class:`diffsal.errors.InputError` where matplotlib is not installed.
     """
-    names = [*result.names()[: MOST_ROWS - 1], REST] if len(result.names()) > MOST_ROWS else result.names()
+    names = shown_names(result)
+    at_b = {result.b.seconds[b]: (a, b) for a, b in result.pairs}
+    colours = {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(names) if name != REST}
     figure = figure_class()(figsize=(13, 2.9 + 1.35 * max(2, len(names))), layout="constrained")
     columns, rows = max(1, len(result.strip)), max(2, len(names))
     outer = figure.add_gridspec(2, 1, height_ratios=[1.9, 1.35 * rows])
@@ -32,6 +34,7 @@ def draw_cut_chart(result: CutComparison) -> Any:
         for row, image in enumerate(images):
             axes = figure.add_subplot(strips[row, k])
             axes.imshow(image)
+            draw_boxes(axes, (result.a, result.b)[row], at_b[seconds][row], image.shape[1], colours)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             if row == 0:
@@ -42,14 +45,30 @@ def draw_cut_chart(result: CutComparison) -> Any:
     grid = left.subgridspec(rows, 1)
     beside = right.subgridspec(2, 1, height_ratios=[1, 1])
     for k, name in enumerate(names):
-        colour = "0.2" if name == REST else COLOURS[k % len(COLOURS)]
-        _draw_region(figure.add_subplot(grid[k]), result, result.change(name), colour, k + 1 == len(names))
+        colour, is_last = colours.get(name, "0.2"), k + 1 == len(names)
+        _draw_region(figure.add_subplot(grid[k]), result, result.change(name), colour, is_last)
     _draw_where(figure.add_subplot(beside[0]), result)
     _draw_differences(figure.add_subplot(beside[1]), result, names)
-    figure.suptitle(
-        f"A: {shortened(Path(result.a.source).name, 48)}    B: {shortened(Path(result.b.source).name, 48)}", fontsize=11
-    )
+    title = f"A: {shortened(Path(result.a.source).name, 48)}    B: {shortened(Path(result.b.source).name, 48)}"
+    figure.suptitle("\n".join([title, *left_out(result)]), fontsize=11)
     return figure
+
+
+def shown_names(result: CutComparison) -> list[str]:
+    """The regions that the picture has room for, in the order given: those that change most, and what is elsewhere."""
+    names = result.names()
+    if len(names) <= MOST_ROWS:
+        return names
+    regions = sorted((n for n in names if n != REST), key=lambda name: -abs(result.change(name).difference))
+    return [name for name in names if name in {*regions[: MOST_ROWS - 1], REST}]
+
+
+def left_out(result: CutComparison) -> list[str]:
+    """A line where the picture shows not every region."""
+    count = len(result.names())
+    if count <= MOST_ROWS:
+        return []
+    return [f"{MOST_ROWS - 1} of {count - 1} regions, those that change most; all are in .html, .json and .csv"]
 
 
 def _draw_region(axes: Any, result: CutComparison, change: Change, colour: str, is_last: bool) -> None:

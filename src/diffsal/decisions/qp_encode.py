@@ -115,8 +115,7 @@ class CodedVideo(VideoWriter):
     def write(self, frame: QpMap) -> None:  # type: ignore[override]
         """The next frame; its picture is the source's."""
         super().write(frame, frame.image)  # type: ignore[arg-type]
-        assert self.waiting is not None and self.waiting.pts is not None
-        self.offsets[self.waiting.pts] = frame.offsets
+        self.offsets[self.waiting_ticks] = frame.offsets
 
     def _encode(self, frame: av.VideoFrame | None, duration: int = 0) -> None:
         if frame is not None:

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,27 +30,32 @@ def shortened(name: str, width: int) -> str:
 
 
 def draw_chart(result: Attended) -> Any:
-    """A matplotlib figure: frames above, below a line per region; people dashed, cuts dotted, the threshold grey.
+    """A matplotlib figure: frames above with the regions drawn in, below a line per region; people dashed, cuts
+    dotted, the threshold grey.
 
     The legend stands beside the lines, the region with the largest mean share first.
     Raises :class:`diffsal.errors.InputError` where matplotlib is not installed.
     """
     words = {name: _label(name) for name in result.shares}
     columns_needed = -(-len(words) // LEGEND_ROWS)
-    num_lines = sum(label.count("\n") + 1 for label in words.values()) / columns_needed + 2 * bool(result.people)
+    num_lines = sum(label.count("\n") + 1 for label in words.values()) / columns_needed + 3 + 2 * bool(result.people)
     figure = figure_class()(figsize=(11, max(5.0, 0.5 + LINE_INCHES * num_lines)), layout="constrained")
+    figure.suptitle(shortened(Path(result.source).name, 90), fontsize=11)
     columns = max(1, len(result.strip))
     grid = figure.add_gridspec(2, columns, height_ratios=[1, 3])
+    looks = {name: look(k) for k, name in enumerate(result.shares)}
+    colours = {name: colour for name, (colour, _) in looks.items()}
     for k, (seconds, image) in enumerate(result.strip):
         axes = figure.add_subplot(grid[0, k])
         axes.imshow(image)
+        draw_boxes(axes, result, result.seconds.index(seconds), image.shape[1], colours)
         axes.set_title(f"{seconds:.1f} s", fontsize=9)
         axes.set_axis_off()
     axes = figure.add_subplot(grid[1, :])
     ranks = {m.name: m.rank for m in result.measures()}
     lines: dict[str, Any] = {}
-    for k, (name, shares) in enumerate(result.shares.items()):
-        colour, stroke = COLOURS[k % len(COLOURS)], STROKES[k // len(COLOURS) % len(STROKES)]
+    for name, shares in result.shares.items():
+        colour, stroke = looks[name]
         (line,) = axes.plot(result.seconds, 100 * np.array(shares), color=colour, linestyle=stroke, linewidth=1.8)
         lines[name] = line
         if name in result.people:
@@ -58,7 +63,7 @@ def draw_chart(result: Attended) -> Any:
             axes.plot(result.seconds, people, color=colour, linestyle=PEOPLE_STROKE, alpha=0.6, linewidth=1)
     for cut in result.cuts:
         axes.axvline(result.seconds[cut], color="0.6", linestyle=":", linewidth=1)
-    axes.axhline(100 * result.threshold, color="0.6", linewidth=0.8)
+    threshold = axes.axhline(100 * result.threshold, color="0.6", linewidth=0.8)
     axes.set(xlabel="seconds", ylabel="share of attention (%)", xlim=(result.seconds[0], max(result.seconds[-1], 1e-3)))
     axes.set_ylim(bottom=0)
     order = sorted(lines, key=lambda name: ranks[name])
@@ -66,9 +71,27 @@ def draw_chart(result: Attended) -> Any:
     if result.people:
         handles.append(axes.plot([], [], color="0.4", linestyle=PEOPLE_STROKE, linewidth=1)[0])
         labels.append("people, in the same\ncolours")
+    handles, labels = [*handles, threshold], [*labels, f"threshold, {100 * result.threshold:g}%"]
     figure.legend(handles, labels, loc="outside right center", fontsize=9, frameon=False, ncols=columns_needed)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def look(k: int) -> tuple[str, Any]:
+    """The colour and the stroke of the ``k``-th region."""
+    return COLOURS[k % len(COLOURS)], STROKES[k // len(COLOURS) % len(STROKES)]
+
+
+def draw_boxes(axes: Any, cut: Attended, position: int, width: int, colours: Mapping[str, str]) -> None:
+    """The outlines of the regions in ``colours``, on a picture of this ``width`` of the frame at ``position``."""
+    from matplotlib.patches import Rectangle
+
+    scale = width / cut.width
+    for name, colour in colours.items():
+        box = cut.boxes[name][position]
+        if box is not None:
+            left, top, right, bottom = (scale * edge - 0.5 for edge in box)
+            axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, linewidth=1.2))
 
 
 def _label(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffsal.decisions.region_chart import shortened
 from diffsal.files import write_whole
 from diffsal.plots import figure_class
 
@@ -24,7 +25,8 @@ def draw_chart(result: Shots) -> Any:
 
     Raises :class:`diffsal.errors.InputError` where matplotlib is not installed.
     """
-    figure = figure_class()(figsize=(11, 6), layout="constrained")
+    figure = figure_class()(figsize=(11, 6.2), layout="constrained")
+    figure.suptitle(shortened(Path(result.source).name, 90), fontsize=11)
     count = len(result.strip)
     shown = sorted({round(k) for k in np.linspace(0, count - 1, min(count, MOST_PICTURES))})
     grid = figure.add_gridspec(3, max(len(shown), 4), height_ratios=[1.1, 2, 1.3])

@@ -84,6 +84,7 @@ class VideoWriter:
         self.sound: OverlaySound | None = None
         self.reformatter = VideoReformatter()
         self.waiting: av.VideoFrame | None = None  # for the next frame, whose time says how long this one is shown
+        self.waiting_ticks = 0  # its time stamp
         self.durations: dict[int, int] = {}  # in ticks, by the time stamp of frames on their way through the encoder
         try:
             self.container: Any = av.open(str(self.growing.place.absolute()), "w", options=options)
@@ -99,18 +100,19 @@ class VideoWriter:
             seconds = prediction.seconds - (self.start or 0.0)
             picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(self._even(image)), format="rgb24")
             frame = self.reformatter.reformat(picture, format=PIXELS)
-            frame.pts, frame.time_base = round(seconds * CLOCK), Fraction(1, CLOCK)
-            before = self.waiting
+            before, ticks_before, ticks = self.waiting, self.waiting_ticks, round(seconds * CLOCK)
             if before is not None:
-                frame.pts = max(frame.pts, before.pts + 1)
-            self.waiting = frame  # first: a Ctrl-C may come at any time, and no frame is encoded twice
+                ticks = max(ticks, ticks_before + 1)
+            frame.pts, frame.time_base = ticks, Fraction(1, CLOCK)
+            # first: a Ctrl-C may come at any time, and no frame is encoded twice
+            self.waiting, self.waiting_ticks = frame, ticks
             if before is not None:
-                self._encode(before, frame.pts - before.pts)
+                self._encode(before, ticks - ticks_before)
             if self.sound is not None:
                 self.sound.write_until(seconds + FUTURE_SECONDS)
 
     def _encode(self, frame: av.VideoFrame | None, duration: int = 0) -> None:
-        if frame is not None:
+        if frame is not None and frame.pts is not None:
             self.durations[frame.pts] = duration
         for packet in self.stream.encode(frame):
             ticks = round(packet.pts * packet.time_base * CLOCK)
@@ -154,7 +156,7 @@ class VideoWriter:
                 shown = 1 / self.source.frame_rate
                 if self.source.end_seconds is not None:
                     end = min(self.source.end_seconds, self.end or self.source.end_seconds)
-                    shown = max(shown, end - (self.start or 0.0) - self.waiting.pts / CLOCK)
+                    shown = max(shown, end - (self.start or 0.0) - self.waiting_ticks / CLOCK)
                 self._encode(self.waiting, max(1, round(shown * CLOCK)))
                 if self.sound is not None:
                     self.sound.write_until(float("inf"))

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -122,7 +122,9 @@ def render(
     """
     source = source if isinstance(source, Source) else open_source(source)
     overlayer, of_spread = Overlayer(colormap, opacity), Overlayer(SPREAD_COLORMAP, opacity)
-    expected, sheet, done, writers = expected_frames(source, start, end), [], 0, []
+    expected, done = expected_frames(source, start, end), 0
+    sheet: list[tuple[Any, ...]] = []
+    writers: list[Any] = []
     wanted = sheet_indices(expected)
     screen = Screen(source.name) if source.camera is not None and outputs == Outputs() else None
     drawing = screen or outputs.overlay or outputs.sheet or outputs.moments
