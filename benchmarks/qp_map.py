@@ -27,8 +27,8 @@ import diffsal
 from diffsal.data.databases.gaze import read_clip
 from diffsal.data.truth import draw_map
 from diffsal.decisions.qp_encode import Regions, encoder_options
-from diffsal.decisions.qp_map import EVEN_PART, STRENGTH, qp_offsets
 from diffsal.media.source import open_source
+from diffsal.outputs.qp_offsets import EVEN_PART, STRENGTH, qp_offsets
 
 CLIPS = "BasketballDrive,Cactus,Traffic"  # compact was not trained on them
 CRFS = (23, 28, 33, 38)

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from diffsal.cli import commands as cli
+from diffsal.decisions.cut_chart import draw_cut_chart, shown_names
 from diffsal.decisions.cut_files import as_document, write_cuts
 from diffsal.decisions.cuts import CutComparison, check_sizes, compare_cuts
 from diffsal.decisions.intervals import block_interval, block_length, sample_interval, student_t
@@ -212,3 +213,15 @@ def test_pages(cuts, tmp_path):
     with av.open(str(cuts[1])) as container:
         frames = sum(1 for _ in container.decode(video=0))
     assert as_document(result)["b"]["frames"] == frames == 75
+
+
+def test_a_picture_that_has_no_room_for_every_region_says_so(cuts):
+    names = [f"strip {k}" for k in range(16)]  # columns of four pixels: attention goes from the left eight to the right
+    result = compared(*cuts, rois=[f"{name}={4 * k},0,{4 * k + 4},48" for k, name in enumerate(names)])
+    shown = shown_names(result)
+    change = {name: abs(result.change(name).difference) for name in names}
+    assert len(shown) == 12 and shown[-1] == "elsewhere" and shown[:-1] == sorted(shown[:-1], key=names.index)
+    assert min(change[n] for n in shown[:-1]) >= max(change[n] for n in names if n not in shown)
+    title = draw_cut_chart(result).get_suptitle()
+    assert "a.mp4" in title and "b.mp4" in title and "11 of 16 regions" in title
+    assert "\n" not in draw_cut_chart(compared(*cuts)).get_suptitle()

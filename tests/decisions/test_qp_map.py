@@ -7,8 +7,9 @@ import pytest
 
 from diffsal.cli import commands as cli
 from diffsal.decisions.qp_encode import rectangles
-from diffsal.decisions.qp_map import qp_offsets, svt_line
+from diffsal.decisions.qp_map import svt_line
 from diffsal.media.source import open_source
+from diffsal.outputs.qp_offsets import qp_offsets
 from tests.movies import write_movie
 from tests.standin import StandIn
 
@@ -89,13 +90,29 @@ def test_files_for_encoders(made, tmp_path):
     assert cv2.imread(str(picture)).shape[1] > 400
 
 
+def test_one_table_by_both_commands_and_a_folder_by_default(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("diffsal.runtime.loading.load_engine", lambda *_: StandIn(noise=0.0, sound=False))
+    assert run("qp-map", str(made)) == 0 and run("qp-map", str(made), "-o", "a.csv") == 0
+    assert run("predict", str(made), "--only-maps", "--qp-map", "b.csv") == 0
+    folder = made.with_suffix(".qp")
+    names, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
+    assert names == ["frame", "seconds", "row", *(f"block{k}" for k in range(8))] and len(rows) == 12 * 4
+    for frame in range(12):
+        alone = [line.split(",") for line in (folder / f"{frame:06d}.csv").read_text().splitlines()]
+        mine = [row for row in rows if row[0] == str(frame)]
+        assert [row[3:] for row in mine] == alone and [row[2] for row in mine] == list("0123")
+        assert {float(row[1]) for row in mine} == {frame / 25}
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--block", "12"], "expected one of 8, 16, 32, 64"),
         (["--strength", "0"], "expected more than 0"),
         (["-o", "x.mp4", "--codec", "av2"], "expected one of h264, h265"),
-        (["-o", "x.gif"], "this is one of"),
+        (["-o", "x.gif"], "must end in one of"),
         (["-o", "none/qp"], "no such folder"),
     ],
 )

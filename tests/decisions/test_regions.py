@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffsal.cli import commands as cli
-from diffsal.decisions.region_chart import chart_html
+from diffsal.decisions.region_chart import chart_html, draw_chart
 from diffsal.decisions.region_sources import read_regions
 from diffsal.decisions.regions import Attended, as_document, measure_regions, write_regions
 from diffsal.decisions.requirements import read_requirement
@@ -49,6 +49,10 @@ def test_shares_over_time(halves, tmp_path):
     assert cv2.imread(str(tmp_path / "r.png")).shape[1] > 800
     assert (tmp_path / "r.pdf").read_bytes()[:4] == b"%PDF"
     assert len(json.loads((tmp_path / "r.coco.json").read_text())["annotations"]) == 200
+    chart = draw_chart(result)
+    assert chart.get_suptitle() == "h.mp4"
+    boxes = [[p.get_bbox().extents for p in axes.patches] for axes in chart.axes[:8]]  # 240 pixels wide, centres whole
+    assert np.allclose(boxes, [[[-0.5, -0.5, 119.5, 179.5], [119.5, -0.5, 239.5, 179.5]]] * 8)
     assert "<figure>" in chart_html(result) and "<script" not in chart_html(result)
 
 

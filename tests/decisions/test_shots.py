@@ -197,7 +197,10 @@ def run(*arguments):
         (["thumbnail", "-o", "there"], "holds files already"),
         (["thumbnail", "-o", "x.png", "--count", "3"], "one file holds one frame"),
         (["thumbnail", "-o", "none/x"], "no such folder"),
-        (["shots", "-o", "x.gif"], "this is one of"),
+        (["thumbnail", "-o", "x.gif"], "a frame is written as one of"),
+        (["shots", "-o", "made.mp4"], "is the input itself"),
+        (["shots", "-o", "there"], "is a folder"),
+        (["shots", "-o", "x.gif"], "must end in one of"),
         (["shots", "-o", "there/old.json"], "exists already"),
     ],
 )

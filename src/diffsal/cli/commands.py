@@ -119,6 +119,7 @@ def predict(
     sheet: Annotated[Path | None, typer.Option(help="PNG contact sheet: frames above, overlays below.")] = None,
     moments: Annotated[Path | None, typer.Option(help="PNG of the moments where attention moves most.")] = None,
     json: Annotated[Path | None, typer.Option(help="File for peaks, entropy, shares, as in docs/json.md.")] = None,
+    qp_map: Annotated[Path | None, typer.Option(help="CSV of QP offsets per block, as in docs/qp-map.md.")] = None,
     roi: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=BOX|MASK", help="Region for --json: left,top,right,bottom or a mask; repeatable."),
@@ -171,8 +172,8 @@ def predict(
             inputs, out, cluster, weights, write or ["overlay"], retry_failed, time_limit, span, settings))
     if out is not None or write or retry_failed:
         raise typer.BadParameter("--out, --write and --retry-failed go with --cluster; without it: -o, --maps, --npz")
-    if only_maps and not (maps or npz or json):
-        raise typer.BadParameter("--only-maps needs --maps DIR, --npz FILE or --json FILE")
+    if only_maps and not (maps or npz or json or qp_map):
+        raise typer.BadParameter("--only-maps needs --maps DIR, --npz FILE, --json FILE or --qp-map FILE")
     if roi and not json:
         raise typer.BadParameter("--roi needs --json FILE")
     if start is not None and end is not None and end <= start:
@@ -182,7 +183,7 @@ def predict(
     from diffsal.outputs.render import Outputs
     from diffsal.runtime.loading import load_engine
 
-    wanted = Outputs(output, maps, npz, sheet, json, moments)
+    wanted = Outputs(output, maps, npz, sheet, json, moments, qp_map)
     asked: dict[str, Any] = {
         "steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None,
         "spacing": spacing and spacing.value, "device": device.value, "mute": mute, "start": start, "end": end,

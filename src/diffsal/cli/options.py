@@ -100,19 +100,19 @@ def beside(video: str, ending: str) -> Path:
 def check_outputs(paths: Sequence[Path], force: bool, suffixes: tuple[str, ...], source: Any) -> None:
     """Refuse other endings, what is there without ``force``, folders that are missing, and the source itself."""
     for place in paths:
-        check_output(place, force, suffixes)
-        if source.path and "://" not in source.path and place.exists() and place.samefile(source.path):
+        if source.path and "://" not in source.path and place.is_file() and place.samefile(source.path):
             raise InputError(f"{place}: is the input itself; give another name with -o")
+        check_output(place, force, suffixes)
     if len({place.absolute() for place in paths}) < len(paths):
         raise InputError(f"{paths[0]}: two outputs have the same name; give each its own")
 
 
 def check_output(path: Path, force: bool, suffixes: tuple[str, ...] = ()) -> None:
-    """Refuse another ending, a folder, what is there without ``force``, and a parent that is missing."""
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise InputError(f"{path}: this is one of {' '.join(suffixes)}; rename it")
+    """Refuse a folder, another ending, what is there without ``force``, and a parent that is missing."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a file in it with -o")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: the name must end in one of {' '.join(suffixes)}")
     if path.exists() and not force:
         raise InputError(f"{path}: exists already; give another name with -o or overwrite it with --force")
     if not path.parent.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,8 @@ def thumbnail(
         if count not in (None, 1):
             raise InputError(f"{place}: one file holds one frame; give a folder with -o, or --count 1")
         check_outputs([place], force, THUMBNAIL_SUFFIXES, source)
+    elif guess_type(place.name)[0] and not place.exists():  # a picture or video is meant, not a folder of this name
+        raise InputError(f"{place}: a frame is written as one of {' '.join(THUMBNAIL_SUFFIXES)}; or name a folder")
     else:
         check_folder(place, force)
     with watched(video, source.num_frames) as show:
@@ -118,7 +121,7 @@ def qp_map(
             "-o",
             "--output",
             metavar="DIR|FILE",
-            help="A folder: a .csv per frame; .txt: SVT-AV1's map; .mp4 .mkv .mov: coded with it; .png: to look at.",
+            help="A folder: a .csv per frame; .csv: all; .txt: SVT-AV1's map; .mp4 .mkv .mov: coded; .png: to look at.",
         ),
     ] = None,
     block: Annotated[int, typer.Option(help="Pixels: 8, 16, 32 or 64; of SVT-AV1's map always 64.")] = 16,
@@ -142,10 +145,11 @@ def qp_map(
 
     source = open_source(video)
     outputs = output or [beside(video, "qp")]
-    folders = [place for place in outputs if not place.suffix or place.is_dir() or place == beside(video, "qp")]
+    folders = [place for place in outputs if place.suffix in ("", ".qp") or place.is_dir()]
     for folder in folders:
         check_folder(folder, force)
-    check_outputs([o for o in outputs if o not in folders], force, (".txt", ".png", ".jpg", *OVERLAY_SUFFIXES), source)
+    endings = (".csv", ".txt", ".png", ".jpg", *OVERLAY_SUFFIXES)
+    check_outputs([o for o in outputs if o not in folders], force, endings, source)
     with watched(video, source.num_frames) as show:
         done = write_qp_maps(
             load(weights),

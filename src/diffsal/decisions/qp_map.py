@@ -10,18 +10,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from diffsal.errors import InputError
 from diffsal.files import GrowingFile, write_whole
 from diffsal.media.source import Source, open_source
+from diffsal.outputs.overlay import OVERLAY_SUFFIXES
 from diffsal.outputs.panels import Panel, figure, signed_heat, write_figure
+from diffsal.outputs.qp_offsets import STRENGTH, OffsetTable, check_settings, whole_offsets
 from diffsal.prediction.pipeline import predict
 
-BLOCKS = (8, 16, 32, 64)  # pixels: 16 is H.264's macroblock, 64 the largest block of H.265 and of SVT-AV1's map
-EVEN_PART = 0.25  # of the weight that is spread evenly: attention is not certain
-QP_PER_OCTAVE = 3.0  # offset by which distortion that weighs twice as much is worth halving: D grows with 2^(QP / 3)
-STRENGTH = 8.0  # largest offset either way
 SVT_BLOCK, SVT_LEVELS, QINDEX_PER_QP = 64, 8, 5  # of SVT-AV1's map; 255 steps of AV1 for 51 of H.264
 SHOWN, SHOWN_WIDTH = 6, 400  # frames of the picture to look at, and their width
 
@@ -54,39 +52,7 @@ def qp_maps(
         raise InputError(f"{source.name}: a camera has no end; record it first")
     check_settings(block, strength)
     for frame in predict(model, source, **predicting):
-        offsets = np.rint(qp_offsets(frame.saliency, block, strength)).astype(np.int8)
-        yield QpMap(frame.index, frame.seconds, frame.image, offsets)
-
-
-def check_settings(block: int, strength: float) -> None:
-    """:class:`InputError` for a block or a strength that cannot be."""
-    if block not in BLOCKS:
-        raise InputError(f"block is {block}, expected one of {', '.join(map(str, BLOCKS))} pixels")
-    if not 0 < strength <= 25:
-        raise InputError(f"strength is {strength}, expected more than 0 and at most 25 QP")
-
-
-def qp_offsets(
-    saliency: Float[np.ndarray, "h w"], block: int = 16, strength: float = STRENGTH, even: float = EVEN_PART
-) -> Float[np.ndarray, "rows columns"]:
-    """A QP offset for each block of ``block`` pixels, of those at the edges as much as lies in the picture.
-
-    A block's weight w is its mean attention over that of the whole picture, ``even`` of it spread evenly. Weighted
-    distortion is least at a given rate where w · dD/dR is the same everywhere, so the offset is -3 log2 w, at most
-    ``strength`` either way. A map that is 0 throughout gives 0.
-    """
-    height, width = saliency.shape
-    rows, columns = -(-height // block), -(-width // block)
-    sums = cv2.integral(np.ascontiguousarray(saliency, np.float32), sdepth=cv2.CV_64F)
-    down = np.minimum(np.arange(rows + 1) * block, height)
-    across = np.minimum(np.arange(columns + 1) * block, width)
-    totals = np.diff(np.diff(sums[np.ix_(down, across)], axis=0), axis=1)
-    areas = np.diff(down)[:, None] * np.diff(across)[None]
-    mean = sums[-1, -1] / (height * width)
-    if mean <= 0:
-        return np.zeros((rows, columns))
-    weights = (1 - even) * (totals / areas) / mean + even
-    return np.clip(-QP_PER_OCTAVE * np.log2(weights), -strength, strength)
+        yield QpMap(frame.index, frame.seconds, frame.image, whole_offsets(frame.saliency, block, strength))
 
 
 def svt_line(frame: int, offsets: Int[np.ndarray, "rows columns"]) -> str:
@@ -118,6 +84,17 @@ class CsvFolder:
         """Nothing is left to do."""
 
     discard = close
+
+
+class CsvTable:
+    """One ``.csv`` of all frames, see :class:`diffsal.outputs.qp_offsets.OffsetTable`."""
+
+    def __init__(self, place: Path) -> None:
+        self.table = OffsetTable(place)
+        self.close, self.discard = self.table.close, self.table.discard
+
+    def write(self, frame: QpMap) -> None:
+        self.table.add(frame.index, frame.seconds, frame.offsets)
 
 
 class SvtFile:
@@ -190,9 +167,9 @@ def write_qp_maps(
     on_frame: Callable[[int], None] | None = None,
     **predicting: Any,
 ) -> int:
-    """Write the maps by the outputs' endings: none, a folder of ``NNNNNN.csv``; ``.txt``, SVT-AV1's map (blocks of
-    64); ``.png`` or ``.jpg``, to look at; ``.mp4``, ``.mkv`` or ``.mov``, the video coded with them. Returns how many
-    frames were done.
+    """Write the maps by the outputs' endings: none or ``.qp``, a folder of ``NNNNNN.csv``; ``.csv``, one table;
+    ``.txt``, SVT-AV1's map (blocks of 64); ``.png`` or ``.jpg``, to look at; ``.mp4``, ``.mkv`` or ``.mov``, the video
+    coded with them. Returns how many frames were done.
     """
     from diffsal.decisions.qp_encode import CodedVideo
 
@@ -206,16 +183,17 @@ def write_qp_maps(
             coarse.append(ending == ".txt")
             if ending == ".txt":
                 writers.append(SvtFile(place))
+            elif ending == ".csv":
+                writers.append(CsvTable(place))
             elif ending in (".png", ".jpg"):
                 writers.append(Preview(place, source.num_frames, Path(source.name).name, block, strength))
-            elif ending:
+            elif ending in OVERLAY_SUFFIXES:
                 writers.append(CodedVideo(place, source, block, codec, crf, preset))
             else:
                 writers.append(CsvFolder(place))
         for frame in predict(model, source, **predicting):
             for size in {SVT_BLOCK if c else block for c in coarse}:
-                offsets = np.rint(qp_offsets(frame.saliency, size, strength)).astype(np.int8)
-                made = QpMap(frame.index, frame.seconds, frame.image, offsets)
+                made = QpMap(frame.index, frame.seconds, frame.image, whole_offsets(frame.saliency, size, strength))
                 for writer, is_coarse in zip(writers, coarse, strict=True):
                     if (SVT_BLOCK if is_coarse else block) == size:
                         writer.write(made)

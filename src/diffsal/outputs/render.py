@@ -21,6 +21,7 @@ from diffsal.outputs.camera_window import Screen
 from diffsal.outputs.contact_sheet import SHEET_FRAMES, contact_sheet
 from diffsal.outputs.maps import MapWriter
 from diffsal.outputs.overlay import OVERLAY_SUFFIXES, Overlayer, PictureWriter, VideoWriter
+from diffsal.outputs.qp_offsets import OffsetTable
 from diffsal.prediction.maps import Prediction, Predictions
 from diffsal.prediction.pipeline import predict, queue_size, usual_every
 
@@ -42,11 +43,12 @@ class Outputs:
     sheet: Path | None = None
     json: Path | None = None
     moments: Path | None = None
+    qp_map: Path | None = None
 
     @property
     def files(self) -> list[Path]:
         """All but the maps."""
-        return [p for p in (self.overlay, self.npz, self.sheet, self.json, self.moments) if p]
+        return [p for p in (self.overlay, self.npz, self.sheet, self.json, self.moments, self.qp_map) if p]
 
     def check(self, source: Source, force: bool) -> None:
         """Refuse to overwrite the source, other files without ``force``, and to write where there is no folder."""
@@ -185,6 +187,8 @@ def open_writers(writers: list, source: Source, outputs: Outputs, start: float |
         from diffsal.outputs.moments import MomentsWriter  # it draws text, by modules that nothing else needs
 
         writers.append(MomentsWriter(outputs.moments, Path(source.name).name))
+    if outputs.qp_map:
+        writers.append(OffsetTable(outputs.qp_map))
 
 
 def expected_frames(source: Source, start: float | None, end: float | None) -> int | None:
@@ -220,4 +224,5 @@ def outputs_for(name: str, source: Source, wanted: Outputs, only_maps: bool, sev
         sheet=wanted.sheet and wanted.sheet / f"{stem}.png",
         json=wanted.json and wanted.json / f"{stem}.json",
         moments=wanted.moments and wanted.moments / f"{stem}.png",
+        qp_map=wanted.qp_map and wanted.qp_map / f"{stem}.csv",
     )
