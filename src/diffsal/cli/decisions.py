@@ -66,7 +66,10 @@ def reframe(
     pictures = (".png", ".jpg", ".jpeg", ".webp") if source.is_picture else OVERLAY_SUFFIXES
     outputs = output or [beside(video, f"{shape.numerator}x{shape.denominator}{pictures[0]}")]
     check_outputs(outputs, force, (*pictures, *PATH_SUFFIXES), source)
-    check_outputs([preview] if preview else [], force, pictures, source)
+    if preview:
+        check_outputs([preview], force, pictures, source)
+        if preview.absolute() in {place.absolute() for place in outputs}:
+            raise InputError(f"{preview}: is the crop and the preview; give each its own name")
     videos = [o for o in outputs if o.suffix.lower() in pictures]
     if len(videos) > 1:
         raise InputError(f"{videos[1]}: one cropped file per call; give -o {videos[0]} and paths beside it")

@@ -112,7 +112,7 @@ def check_output(path: Path, force: bool, suffixes: tuple[str, ...] = ()) -> Non
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a file in it with -o")
     if suffixes and path.suffix.lower() not in suffixes:
-        raise InputError(f"{path}: the name must end in one of {' '.join(suffixes)}")
+        raise InputError(f"{path}: the name must end in one of {' '.join(suffixes)}; rename it")
     if path.exists() and not force:
         raise InputError(f"{path}: exists already; give another name with -o or overwrite it with --force")
     if not path.parent.is_dir():
