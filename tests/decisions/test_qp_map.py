@@ -112,6 +112,7 @@ def test_one_table_by_both_commands_and_a_folder_by_default(made, tmp_path, monk
         (["--block", "12"], "expected one of 8, 16, 32, 64"),
         (["--strength", "0"], "expected more than 0"),
         (["-o", "x.mp4", "--codec", "av2"], "expected one of h264, h265"),
+        (["-o", "x.mp4", "--preset", "swift"], "preset is swift, expected one of ultrafast"),
         (["-o", "x.gif"], "must end in one of"),
         (["-o", "none/qp"], "no such folder"),
     ],

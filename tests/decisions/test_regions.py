@@ -127,8 +127,10 @@ def test_a_track_that_is_lost_is_told(tmp_path, monkeypatch, capsys):
     video = write_movie(tmp_path / "t.mp4", images=images, num_frames=20, size=(96, 160))
     monkeypatch.setattr("diffsal.runtime.loading.load", lambda name: StandIn(noise=0.0, sound=False))
     with pytest.raises(SystemExit) as end:
-        cli.main(["regions", str(video), "--track", "p=20,30,44,54"])
-    assert end.value.code == 0 and "p was lost at 0.40 s" in capsys.readouterr().out
+        cli.main(["regions", str(video), "--track", "p=20,30,44,54", "--track", "late=20,30,44,54@7"])
+    out = capsys.readouterr().out
+    assert end.value.code == 0 and "p was lost at 0.40 s" in out
+    assert "t.mp4: ends before 7.00 s, so late is never there" in out and "p is never there" not in out
 
 
 def test_bad_regions(halves, tmp_path):
@@ -141,6 +143,8 @@ def test_bad_regions(halves, tmp_path):
         ("a=0.5,0,0.2,1", "left < right"),
         ("a", "expected NAME"),
         ("a=none.png", "no such file"),
+        ("a=none.csv", "none.csv: no such file; check the name"),
+        ("a=1.1,0.1,1.4,0.4", "smaller than a pixel"),
         (f"a={tmp_path / 'off.csv'}", "outside the picture"),
         (f"a={tmp_path / 'back.csv'}", "increase"),
     ):

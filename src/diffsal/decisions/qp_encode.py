@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from diffsal.decisions.qp_map import QpMap
 
 CODECS = {"h264": "libx264", "h265": "libx265"}
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
 QP_RANGE = 51  # of 8-bit H.264 and H.265: libavcodec multiplies a region's offset by it
 MOST_REGIONS = 2000  # filters in a chain; a map with more is drawn coarser
 
@@ -107,6 +108,8 @@ class CodedVideo(VideoWriter):
     def __init__(self, path: Path, source: Source, block: int, codec: str, crf: float, preset: str) -> None:
         if codec not in CODECS:
             raise InputError(f"codec is {codec}, expected one of {', '.join(CODECS)}")
+        if preset not in PRESETS:
+            raise InputError(f"preset is {preset}, expected one of {', '.join(PRESETS)}")
         self.codec, self.options = codec, encoder_options(codec, crf, preset)
         self.regions = Regions(block)
         self.offsets: dict[int, Int[np.ndarray, "rows columns"]] = {}  # by the time stamp of frames not yet coded

@@ -138,6 +138,11 @@ class TrackedRegion:
     _box: Box | None = field(default=None, repr=False)
     _last: int = field(default=-1, repr=False)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a frame at ``from_seconds`` or later was seen."""
+        return self._last >= 0
+
     def box(self, frame: Shown) -> Box | None:
         if frame.seconds < self.from_seconds - 1e-6:
             return None
@@ -188,13 +193,17 @@ def spread(points: np.ndarray) -> float:
 
 
 def lost_tracks(regions: Sequence[MovingRegion], where: str) -> list[str]:
-    """A line for each track that was lost in the video ``where``, once it has been measured."""
-    return [
-        f"{where}: {region.name} was lost at {region.lost_seconds:.2f} s and counts as absent from there on; give its "
-        "boxes over time (.csv)"
-        for region in regions
-        if isinstance(region, TrackedRegion) and region.lost_seconds is not None
-    ]
+    """A line for each track that was lost in the video ``where``, or never began, once it has been measured."""
+    lines = []
+    for region in regions:
+        if isinstance(region, TrackedRegion) and region.lost_seconds is not None:
+            lines.append(
+                f"{where}: {region.name} was lost at {region.lost_seconds:.2f} s and counts as absent from there on; "
+                "give its boxes over time (.csv)"
+            )
+        elif isinstance(region, TrackedRegion) and not region.has_begun:
+            lines.append(f"{where}: ends before {region.from_seconds:.2f} s, so {region.name} is never there")
+    return lines
 
 
 def read_regions(rois: Sequence[str], tracks: Sequence[str], source: Source) -> list[MovingRegion]:
@@ -262,11 +271,15 @@ def _box(text: str, where: str, source: Source) -> Box:
             f"{where}: reaches outside the picture of {source.width}x{source.height}; numbers up to 1 are "
             "fractions, others pixels"
         )
+    if not box_mask((left, top, right, bottom), source.height, source.width).any():
+        raise InputError(f"{where}: is smaller than a pixel; numbers up to 1 are fractions, others pixels")
     return left, top, right, bottom
 
 
 def _read_boxes(name: str, path: Path, source: Source) -> BoxRegion:
     """A table with ``seconds`` (or ``frame``) and ``left,top,right,bottom``; empty boxes: absent from there on."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the name")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
