@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,7 +153,7 @@ def test_the_leading_process_is_killed_and_nothing_is_drawn_twice(cluster, film,
 
 def drawn_in(ledger):
     try:
-        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as db:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as db:  # `with` alone leaves it open
             return db.execute("SELECT COUNT(*) FROM spans WHERE is_drawn").fetchone()[0]
     except sqlite3.OperationalError:  # not there yet
         return 0

@@ -11,7 +11,6 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from diffsal.config import Finish
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
 from diffsal.runtime.export import (
@@ -30,9 +29,6 @@ from diffsal.training.recipes import compact
 from diffsal.weights.catalogue import find
 from diffsal.weights.files import load
 from diffsal.weights.metadata import CONFIG_KEY
-from tests.narrow import narrow_encoders, tiny_config  # noqa: F401
-
-FINISH = Finish(1.2, 0.5, 1.0, 0.0, 0.3, ((0.0, -1.0), (-2.0, -3.0)))
 
 
 def results(graphs, parts) -> dict[str, list[np.ndarray]]:
@@ -106,21 +102,6 @@ def test_a_window_of_single_frames_is_exported():
     model = prepared(speaking(DiffSal(replace(compact()[0], height=64, width=128))))
     part, other = (next(p for p in parts_of(model, b) if p.name == "window") for b in (BATCH, 5))
     check(graph_of(part), other, Path("x.onnx"))
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.usefixtures("narrow_encoders")
-def test_graphs_of_whole_windows_equal_torch(tmp_path, monkeypatch):
-    monkeypatch.setattr("diffsal.runtime.export.REWRITTEN", 0)  # as for graphs of full size
-    torch.manual_seed(0)
-    model = speaking(DiffSal(tiny_config(
-        video_encoder="resnet3d_50", audio_encoder="vggish", modulation_stages=1, fused_slots=3,
-        attention_scale="width", interaction_softmax="row", audio_memory="released", query_depth=3), FINISH))
-    export(model, tmp_path / "x.onnx", {"diffsal.source": "a test"})
-    graphs = read_graphs(tmp_path / "x.onnx")
-    assert set(graphs.parts) == {"window", "denoise", "sound"}
-    assert (graphs.config, graphs.finish, graphs.metadata["diffsal.source"]) == (model.config, FINISH, "a test")
-    assert_equal(model, graphs, 1)
 
 
 def test_a_graph_that_differs_from_torch_is_not_written(tmp_path, monkeypatch):

@@ -5,18 +5,22 @@ import onnxruntime
 import pytest
 import torch
 
+from diffsal.config import Finish
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
 from diffsal.prediction.pipeline import predict
 from diffsal.runtime.engine import Engine, as_engine
 from diffsal.runtime.export import export
+from diffsal.runtime.graphs import read_graphs
 from diffsal.runtime.onnx import OnnxEngine
 from diffsal.runtime.torch import TorchEngine
 from diffsal.weights.catalogue import find
 from diffsal.weights.files import load
 from tests.movies import write_movie
 from tests.narrow import narrow_encoders, tiny_config  # noqa: F401
-from tests.runtime.test_export import rewritten
+from tests.runtime.test_export import rewritten, speaking
+
+FINISH = Finish(1.2, 0.5, 1.0, 0.0, 0.3, ((0.0, -1.0), (-2.0, -3.0)))
 
 
 def maps(engine: Engine, images: np.ndarray, mel: np.ndarray | None, steps: tuple[int, ...]) -> np.ndarray:
@@ -51,19 +55,25 @@ def test_the_bundled_graphs_give_torchs_maps_with_sound_and_without():
     assert np.abs(found[0] - found[1]).max() > 1e-4
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("narrow_encoders")
-def test_whole_windows_give_torchs_maps_with_sound_and_without(tmp_path):
+def test_whole_windows_give_torchs_maps_with_sound_and_without(tmp_path, monkeypatch):
+    monkeypatch.setattr("diffsal.runtime.export.REWRITTEN", 0)  # as for graphs of full size
     torch.manual_seed(0)
-    model = DiffSal(tiny_config(
-        video_encoder="s3d", audio_encoder="vggish", predicts="noise", modulation_stages=1)).eval()
-    export(model, tmp_path / "x.onnx")
+    model = speaking(DiffSal(tiny_config(
+        video_encoder="s3d", audio_encoder="vggish", predicts="noise", modulation_stages=1, fused_slots=3,
+        attention_scale="width", interaction_softmax="row", audio_memory="released", query_depth=3), FINISH))
+    export(model, tmp_path / "x.onnx", {"diffsal.source": "a test"})
+    graphs = read_graphs(tmp_path / "x.onnx")
+    assert set(graphs.parts) == {"window", "denoise", "sound"}
+    assert (graphs.config, graphs.finish, graphs.metadata["diffsal.source"]) == (model.config, FINISH, "a test")
     ours, theirs = OnnxEngine(tmp_path / "x.onnx"), TorchEngine(model)
     assert not ours.encodes_frames and ours.frame_step == theirs.frame_step
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, 64, 128, 3), np.uint8)
+    found = []
     for mel in (None, rng.normal(size=(1, 1, 9, 112, 192)).astype(np.float32)):
-        np.testing.assert_allclose(maps(ours, images, mel, (700,)), maps(theirs, images, mel, (700,)), atol=2e-5)
+        found.append(maps(ours, images, mel, (700,)))
+        np.testing.assert_allclose(found[-1], maps(theirs, images, mel, (700,)), atol=2e-5)
 
 
 def test_graphs_that_cannot_be_run_are_one_line(tmp_path):

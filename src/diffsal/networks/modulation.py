@@ -159,14 +159,14 @@ class ModulationStage(nn.Module):
         else:
             fused = normed + sound if self.sound_fusion == "addition" else sound
         if heard is not None:
-            spoken = rearrange(heard[:, None].expand(len(x), x.shape[2]), "b s -> (b s)")
+            spoken = rearrange(heard[:, None].expand(x.shape[0], x.shape[2]), "b s -> (b s)")
             fused = torch.where(spoken[:, None, None, None], fused, normed)
         return (normed, fused, fused) if self.sound_fusion == "cross_attention" else (fused, fused, None)
 
     def aligned(self, audio: Float[Tensor, "b a s h w"]) -> Float[Tensor, "b c s h w"]:
         """Audio at the stage's width."""
         assert self.align is not None
-        b = len(audio)
+        b = audio.shape[0]
         return rearrange(self.align(rearrange(audio, "b a s h w -> (b s) a h w")), "(b s) c h w -> b c s h w", b=b)
 
     def interact(

@@ -116,7 +116,7 @@ class MobileNetV2(FrameEncoder):
                 assert isinstance(mix, TemporalMix)
                 found = mix.project(x).contiguous() if self.projects_frames else x
                 if deep is not None:
-                    found = found.new_zeros(len(images), *found.shape[1:]).index_copy_(
+                    found = found.new_zeros(images.shape[0], *found.shape[1:]).index_copy_(
                         0, torch.tensor(deep, device=found.device), found)
                 scales.append(found)
         return scales
