@@ -38,6 +38,18 @@ def text(separator=",", decimal=".", header="observer,t_s,x,y", newline="\n", qu
     ("utf-16 without mark.tsv", text("\t").encode("utf-16-le")),
     ("compressed.csv.gz", gzip.compress(text().encode(), mtime=0)),
     ("blank lines.csv", b"\n\n" + text().replace("\n", "\n\n").encode()),
+    ("comments.csv", ("# made by X, version 3\n" + text().replace("\n", "\n# recalibrated\n", 2)).encode()),
+    ("a comment of names.tsv", b"#" + text("\t").encode()),
+    ("title and date.csv", ("Gaze; all subjects\n\n30.11.2026\n" + text(";", ",")).encode()),
+    ("a spreadsheet's.csv", ("sep=;\n" + text(";", ",")).encode()),
+    ("columns of text.txt", "\n".join("  " + line for line in text("   ").splitlines()).encode()),
+    ("utf-32.csv", text().encode("utf-32")),
+    ("units in brackets.csv", text(header="Observer,T [ms],X,Y").replace("0.004", "4").encode()),
+    ("microseconds.csv", text(header="observer,t_us,x,y").replace("0.004", "4000").encode()),
+    ("time of day.csv", text().replace("0.004", "0:00:00.004").encode()),
+    ("single quotes.csv", text(header="'observer','t_s','x','y'").encode()),
+    ("separators at the end.csv", text().replace("\n", ",\n").encode()),
+    ("the end of DOS.csv", text().encode() + b"\x1a"),
     ("more columns.csv", "\n".join(f"{line},{'né' if i else 'name'}" for i, line in enumerate(
         text().splitlines())).encode("latin-1")),
 ])
@@ -58,8 +70,15 @@ def test_any_export_gives_the_same_numbers(tmp_path, name, data):
     (b"observer,t_s,x,y\n1,0.0," + b"9" * 200_000 + b",1\n", "field larger than field limit"),
     (b"x" * 3_000_000, "line 1 is longer than 1,048,576 characters"),
     (b"observer,t_s,x,y\n1,0.0,\0\0\0\0,5\n" + b"1,0.0,5,5\n" * 50, "line 2 holds bytes that are no text"),
-    (b"", "no column observer, t_s, x, y"),
-    (b"\xff\xfe", "no column"),
+    (b"", "the file is empty"),
+    (b"\xff\xfe", "the file is empty"),
+    (b"exported by X\nobserver,t_s,x\n1,0.0,5\n", "no column y: expected observer,"),
+    (b"observer,t_s,x,y,x\n1,0.0,5,5,9\n", "two columns are called x"),
+    (b"observer t_s x y\n1 1 0.0 5 5\n", "line 2 has 5 cells, expected 4 .each column needs a name"),  # as R writes
+    (b"observer,t_s,x,y\n1,0.0,5,5\n,0.1,5,5\n", "line 3: its observer is empty"),
+    (b"observer,t_s,x,y\n#1,0.0,5,5\n", "line 2 begins with '#1': remove it if it is a comment"),
+    (b'observer,t_ms,x,y\n1,"1,000",5.5,5\n', "line 2: its t_ms '1,000' has a comma where other cells have a decimal"),
+    (b'observer,t_s,x,y,note\n1,0.0,5,5,"wide\n1,0.1,5,5,a\n1,0.2,5,5,b\n', "holds whole rows; a quote before it"),
     (b"observer,t_s,x,y\n", "holds no sample"),
 ])
 def test_what_cannot_be_read_names_file_row_and_cause(tmp_path, data, message):
@@ -67,6 +86,14 @@ def test_what_cannot_be_read_names_file_row_and_cause(tmp_path, data, message):
     path.write_bytes(data)
     with pytest.raises(InputError, match=rf"a\.csv: .*{message}"):
         read_samples(path)
+
+
+def test_names_that_differ_in_a_letter_far_below_stay_two(tmp_path):
+    """Bytes that are no UTF-8 are Latin-1's wherever they come, and no two names become one."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"observer,t_s,x,y\n" + b"Li,1,2,3\n" * 900 + "Müller,1,5,5\nMöller,1,6,6\n".encode("latin-1"))
+    assert {k: v.tolist() for k, v in read_samples(path).items()} == {
+        "Li": [[1, 2, 3]], "Müller": [[1, 5, 5]], "Möller": [[1, 6, 6]]}
 
 
 def test_a_compressed_bomb_ends_early(tmp_path, monkeypatch):
@@ -101,10 +128,44 @@ def test_the_middle_of_the_picture_in_degrees_is_no_lost_sample(tmp_path):
 
 @pytest.mark.parametrize(("names", "numbers"), [
     (["Sub4", "Sub10", "Sub4"], {"Sub10": 1, "Sub4": 2}), (["7", "1000", "7"], {"7": 7, "1000": 1000}),
+    (["1.1", "1.2", "2.1"], {"1.1": 1, "1.2": 2, "2.1": 3}),  # person and session
+    ([f"2026113000000000{n}" for n in (1, 2)], {"20261130000000001": 1, "20261130000000002": 2}),
     (["P1", "10", "9"], {"9": 1, "10": 2, "P1": 3}), (["1", "nan"], {"1": 1, "nan": 2}), ([], {}),
 ])
 def test_observers_may_have_names(names, numbers):
     assert tables.numbered(names) == numbers
+
+
+def test_fixations_in_milliseconds_in_percent_and_lost(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("observer,Start (ms),Duration (ms),x,y\nP1,500,250,25%,50 %\nP1,900,100,NA,NA\n")
+    truth = gaze.GazeTruth(path)
+    assert truth.gaze.fixations[0].tolist() == [1, 0.5, 0.25, 0.25, 0.5] and truth.outside == 1
+    path.write_text("observer,start_s,duration_s,x,y\nP1,nan,1,.5,.5\n")
+    with pytest.raises(InputError, match=r"a\.csv: line 2: its start_s 'nan' is no time"):
+        gaze.read_clip(path, path)
+
+
+def test_pictures_that_a_table_calls_by_ending_and_folder_and_what_is_left_out(tmp_path):
+    for folder in ("gaze", "images/web", "videos/play"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("web/p.png", "web/q.PNG", "web/none.png", "../videos/play/a.avi", "../videos/play/a.mp4"):
+        (tmp_path / "images" / name).touch()
+    table = tmp_path / "gaze/web.csv"
+    table.write_text("image,observer,index,x,y\nweb\\p.png,1,1,.5,.25\nweb/q.PNG,1,1,.5,.75\ngone.png,1,1,.5,.5\n")
+    assert [(clip.name, clip.fixations[0, 4]) for clip in gaze.read_set(tmp_path, "web")] == [("p", 0.25), ("q", 0.75)]
+    pictures = tmp_path / "images/web"
+    assert gaze.left_out(tmp_path, "web") == [
+        f"{table}: 1 pictures of {pictures} have no fixation there (none); they are left out",
+        f"{table}: 1 images with fixations are not in {pictures} (gone); they are left out"]
+    assert gaze.left_out(tmp_path, "play") == [
+        f"{tmp_path}/videos/play/a.mp4: is left out, a.avi has the same name; call one otherwise"]
+    table.write_text("image,observer,index,x,y\na/p.png,1,1,.5,.25\nb/p.png,1,1,.5,.25\n")
+    with pytest.raises(InputError, match=r"calls one picture a/p\.png and b/p\.png"):
+        gaze.read_set(tmp_path, "web")
+    table.write_text("image,observer,index,x,y\nother,1,1,.5,.25\n")
+    with pytest.raises(InputError, match=r"its images .other …. are none of the pictures in"):
+        gaze.read_set(tmp_path, "web")
 
 
 def test_named_observers_of_a_video_and_of_pictures(tmp_path):

@@ -8,11 +8,11 @@ import pytest
 
 from diffsal.cli import commands as cli
 from diffsal.decisions.region_chart import chart_html, draw_chart
-from diffsal.decisions.region_sources import read_regions
+from diffsal.decisions.region_sources import read_regions, read_roi
 from diffsal.decisions.regions import Attended, as_document, measure_regions, write_regions
 from diffsal.decisions.requirements import read_requirement
 from diffsal.errors import InputError
-from diffsal.media.source import open_source
+from diffsal.media.source import Source, open_source
 from tests.movies import write_movie
 from tests.standin import StandIn
 
@@ -174,3 +174,16 @@ def test_without_variation_there_is_no_correlation():
     )
     difference, correlation = result.agreement()["a"]
     assert difference == pytest.approx(0.1) and np.isnan(correlation)
+
+
+def test_tables_of_boxes_as_spreadsheets_write_them_and_masks_with_numbers_in_their_names(tmp_path):
+    source = Source("clip", width=64, height=48)
+    rows = "Seconds\tLeft\tTop\tRight\tBottom\r\n0\t0,25\t0\t0,5\t1\r\n1,5\t\t\t\t\r\n"
+    (tmp_path / "boxes.TSV").write_bytes(rows.encode("utf-16"))
+    boxes = read_roi(f"a={tmp_path / 'boxes.TSV'}", source)
+    assert boxes.seconds.tolist() == [0, 1.5] and boxes.boxes[0].tolist() == [16, 0, 32, 48]
+    assert np.isnan(boxes.boxes[1]).all()
+    (tmp_path / "m").mkdir()
+    for number in (5, 12):
+        cv2.imwrite(str(tmp_path / f"m/mask2_{number:06d}.png"), np.ones((48, 64), np.uint8))
+    assert sorted(read_roi(f"a={tmp_path / 'm'}", source).pictures) == [5, 12]

@@ -114,6 +114,8 @@ def _splits(database: Database, root: Path, split: str) -> list[tuple[Row, list[
             clips = database(root, name)
         except InputError as error:
             row.problems.append(str(error))
+        if clips and database.name == "gaze":
+            row.problems += gaze.left_out(root, name)
         row.videos = len({database.video_of(c) for c in clips})
         groups.append((row, clips))
     return groups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
+from diffsal.data import tables
 from diffsal.errors import InputError
+from diffsal.folders import trailing_number
 from diffsal.media.pictures import read_grey
 from diffsal.media.source import Source, numbered_pictures
 
@@ -229,8 +230,8 @@ def read_roi(text: str, source: Source) -> MovingRegion:
         pictures = numbered_pictures(path)
         if not pictures:
             raise InputError(f"{path}: holds no numbered masks; expected NNNNNN.png, the frame counted from 0")
-        return MaskRegion(name, {int("".join(c for c in p.stem[-12:] if c.isdigit())): p for p in pictures})
-    if path.suffix.lower() == ".csv":
+        return MaskRegion(name, {n: p for p in pictures if (n := trailing_number(p.stem)) is not None})
+    if path.name.lower().endswith(tables.SUFFIXES):
         return _read_boxes(name, path, source)
     if len(given.split(",")) == 4:
         return BoxRegion(name, np.zeros(1), np.array([_box(given, f"--roi {text}", source)]))
@@ -280,19 +281,10 @@ def _read_boxes(name: str, path: Path, source: Source) -> BoxRegion:
     """A table with ``seconds`` (or ``frame``) and ``left,top,right,bottom``; empty boxes: absent from there on."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the name")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            clock = "seconds" if "seconds" in columns else "frame"
-            missing = [c for c in (clock, *BOX_COLUMNS) if c not in columns]
-            if missing:
-                raise InputError(f"{path}: no column {', '.join(missing)}; expected seconds,left,top,right,bottom")
-            rows = [[float(row[c] or "nan") for c in (clock, *BOX_COLUMNS)] for row in reader]
-    except (OSError, ValueError, csv.Error, UnicodeDecodeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not boxes ({error}); expected numbers, or empty where absent") from None
+    clock, rows = "seconds", []
+    for row in tables.read_rows(path, (("seconds", "frame"), *BOX_COLUMNS)):
+        clock = "seconds" if "seconds" in row.cells else "frame"
+        rows.append([tables.number_or_lost(row, column, path) for column in (clock, *BOX_COLUMNS)])
     table = np.array(rows, float).reshape(-1, 5)
     if not len(table) or np.isnan(table[:, 0]).any() or (np.diff(table[:, 0]) <= 0).any():
         raise InputError(f"{path}: expected at least one row, and {clock} that increase from row to row")

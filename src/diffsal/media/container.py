@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +17,7 @@ NETWORK_TIMEOUT_SECONDS = 30
 # Codecs whose packets are frames one to one, so that packets' times number the frames without decoding them
 SEEKABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1")
 SEAM_PACKETS = 2  # between a mark of damage and the key frame that shows that two recordings were joined there
+PACKET_HEAD_BYTES = 32  # that a container has with a packet, at most
 PATIENCE = 3  # a demuxer that fails this often in a row will not recover
 BACKWARD_SECONDS = 0.1  # a stream's clock that goes back by more has started again (as ffmpeg says)
 FORWARD_SECONDS = 10.0  # likewise forward, where a format's clock may start anew at any time
@@ -81,7 +82,11 @@ class Clock:
 
     @property
     def has_jumped(self) -> bool:
-        return len(self.shifts) > 1
+        return self.num_jumps > 0
+
+    @property
+    def num_jumps(self) -> int:
+        return len(self.shifts) - 1
 
     def set(self, packet: av.Packet) -> None:
         """Put the packet's stamps on this clock."""
@@ -135,6 +140,8 @@ class Decoding:
         self.num_packets = self.num_frames = 0  # of the stream: sent to the decoder to be shown, come out of it
         self.num_stored = 0  # its packets, those included that say "as before" or are not to be shown
         self.beside_end = 0.0  # seconds: when the other streams end
+        self.first_position: int | None = None  # bytes: where the stream's first packet begins in the file
+        self.bytes_before = 0  # of other streams' packets before that one, what stands round them included
         self.last_position = 0  # bytes: where the last packet of any stream ends in the file
         if stream.type == "video":
             stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MOST_PIXELS)}
@@ -159,6 +166,8 @@ class Decoding:
                 self.clock.set(packet)
                 if packet.pos is not None and packet.pos >= 0:
                     self.last_position = max(self.last_position, packet.pos + packet.size)
+                    if self.first_position is None:
+                        self._look_at_start(packet)
             if packet.stream.index == self.stream.index:
                 self.num_stored += packet.size > 0
                 yield packet
@@ -166,12 +175,20 @@ class Decoding:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.origin_seconds
                 self.beside_end = max(self.beside_end, end)
 
+    def _look_at_start(self, packet: av.Packet) -> None:
+        if packet.stream.index == self.stream.index:
+            self.first_position = packet.pos
+        else:
+            self.bytes_before += packet.size + PACKET_HEAD_BYTES
+
     def frames(self) -> Iterator[Any]:
         """The frames that can be decoded, in the order of their display."""
         for packet in self.packets():
             is_end = not packet.size and packet.dts is None
             if not packet.size and not is_end:
                 continue  # AVI's sign for "as before"; to a decoder it would mean the end
+            if self._is_header(packet):
+                continue
             stamp = packet.dts if packet.dts is not None else packet.pts
             # Where recordings were joined, the last pictures of the one are marked; those of the next begin with a key
             is_seam = self.num_packets - self.suspected_at <= SEAM_PACKETS and self.stream.type == "video"
@@ -181,7 +198,7 @@ class Decoding:
             if packet.is_corrupt:
                 self.corrupt.add(packet.pts)
                 self.suspected, self.suspected_at = -1 if packet.pts is None else packet.pts, self.num_packets
-            self.num_packets += bool(packet.size and not packet.is_discard)
+            self.num_packets += bool(packet.size and not packet.is_discard) and not self._is_hidden(packet)
             try:
                 frames = packet.decode()
             except av.error.EOFError:
@@ -189,11 +206,27 @@ class Decoding:
             except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
                 self._add(stamp, error)
                 continue
-            for frame in frames:
-                if frame.is_corrupt and frame.pts != self.cleared:
-                    self.corrupt.add(frame.pts)
-                self.num_frames += 1
-                yield frame
+            yield from self._counted(frames)
+            if is_end:
+                return
+        # A demuxer that gave up sends no end, and the decoder still holds its last pictures
+        with suppress(av.FFmpegError, ValueError, OverflowError, MemoryError):
+            yield from self._counted(self.stream.codec_context.decode(None))
+
+    def _counted(self, frames: list) -> Iterator[Any]:
+        for frame in frames:
+            if frame.is_corrupt and frame.pts != self.cleared:
+                self.corrupt.add(frame.pts)
+            self.num_frames += 1
+            yield frame
+
+    def _is_header(self, packet: av.Packet) -> bool:
+        """Whether it is no picture, but the beginning of another Ogg that was joined to the first."""
+        return self.stream.codec_context.name == "theora" and packet.size > 0 and memoryview(packet)[0] >= 0x80
+
+    def _is_hidden(self, packet: av.Packet) -> bool:
+        """Whether it is a picture of VP8 that is not to be shown: others refer to it (RFC 6386, 9.1)."""
+        return self.stream.codec_context.name == "vp8" and packet.size > 0 and not memoryview(packet)[0] & 0x10
 
     def _add(self, stamp: int | None, error: Exception | None) -> None:
         self.places.append(self._seconds(stamp))

@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from diffsal.media.container import Decoding
-from diffsal.media.probe import Size, has_more, read_size
+from diffsal.media.probe import Size, first_data, has_more, read_size
 
 STAMP_SECONDS = 1.1e-3  # time stamps of a millisecond are off by as much
 LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv")  # pass over damage without a word
 COUNTING_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "avi", "gif")  # say how many frames they hold
+STAMPED_CONTAINERS = ("mpegts", "mpeg", "ogg")  # whose end is known from their first and last stamps alone
 HELD_CONTAINERS = ("matroska,webm",)  # say how long the whole lasts, not how long each picture is shown
 ONE_TO_ONE_CODECS = (  # a packet is a picture that is shown
     "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "theora", "wmv1", "wmv2", "wmv3", "vc1", "msmpeg4",
     "msmpeg4v2", "msmpeg4v3", "flv", "flv1", "h263", "png", "apng", "gif", "ffv1", "prores", "dnxhd", "av1", "libdav1d",
-    "libaom-av1", "vp9", "libvpx-vp9", "rawvideo",
+    "libaom-av1", "vp8", "vp9", "libvpx-vp9", "rawvideo",
 )
 MOST_HOLES = 3
 REGULAR_FRAMES = 4  # for each hole
+SEAM_SECONDS = 0.5  # between two recordings that were joined, at most
 MISSING_END_SECONDS = 0.5  # a video that ends this much before its container says has lost its end
 FEWEST_FRAMES = 1000  # that a file may give, however small it is
 
@@ -47,14 +49,18 @@ class Holes:
             self.irregular += 1
         self.last, self.announced = seconds, duration if duration > 1.5 * self.frame_seconds else 0.0
 
-    def found(self) -> str | None:
-        """The holes in words, or None."""
-        if not 0 < len(self.waits) <= MOST_HOLES or self.irregular * 50 > self.regular:
+    def found(self, num_seams: int = 0) -> str | None:
+        """The holes in words, or None; as many short ones as there are seams belong to those."""
+        waits = sorted(self.waits, key=lambda wait: wait[1] - wait[0])
+        while num_seams and waits and waits[0][1] - waits[0][0] < SEAM_SECONDS:
+            num_seams, waits = num_seams - 1, waits[1:]
+        waits.sort()
+        if not 0 < len(waits) <= MOST_HOLES or self.irregular * 50 > self.regular:
             return None
-        if self.regular < REGULAR_FRAMES * len(self.waits):
+        if self.regular < REGULAR_FRAMES * len(waits):
             return None
-        missing = sum(max(1, round((end - start) / self.frame_seconds) - 1) for start, end in self.waits)
-        where = f"from {self.waits[0][0]:.2f} s to {self.waits[-1][1]:.2f} s"
+        missing = sum(max(1, round((end - start) / self.frame_seconds) - 1) for start, end in waits)
+        where = f"from {waits[0][0]:.2f} s to {waits[-1][1]:.2f} s"
         return f"damaged {where} (about {missing} frame{'s' * (missing > 1)} cannot be found there)"
 
 
@@ -67,6 +73,8 @@ class Losses:
         self.holes = Holes(frame_seconds)
         self.size = Size(0, None) if "://" in path else read_size(path)
         self.most_frames = max(FEWEST_FRAMES, self.size.found) if self.size.found else 2**62
+        self.num_streams = sum(s.type in ("video", "audio", "subtitle") for s in container.streams)
+        self.first_data = first_data(path) if self.size.found else None
         self.num_stated = _stated_frames(container, stream)
 
     def found(self, decoding: Decoding, num_frames: int, end_seconds: float, is_part: bool) -> list[str]:
@@ -78,11 +86,25 @@ class Losses:
             many = f"{undecoded} of {decoding.num_packets} frames could not be decoded"
             damage = f"{damage}; {many}" if damage else many
         if not damage and self.format in LOSING_CONTAINERS:
-            damage = self.holes.found()
+            damage = self.holes.found(decoding.clock.num_jumps)
         if damage:
             lines.append(f"{damage}; what could be decoded is done, fetch it again or re-encode it for the rest")
+        begin = None if is_part else self._missing_start(decoding)
         end = self._missing_end(decoding, num_frames, end_seconds, is_part)
-        return [*lines, end] if end else lines
+        return [*lines, *(line for line in (begin, end) if line)]
+
+    def _missing_start(self, decoding: Decoding) -> str | None:
+        """Readers of Matroska and ASF go on at the next key frame: are there bytes before it that are no packets?"""
+        if decoding.first_position is None or len(decoding.streams) < self.num_streams:
+            return None
+        data = self.first_data
+        if data is None:
+            return None
+        lost = decoding.first_position - data.place - decoding.bytes_before
+        if lost <= data.spare_bytes + decoding.bytes_before * data.spare_share:
+            return None
+        return (f"its first frames cannot be found ({lost:,} bytes before the first that can); fetch the file again or "
+                "re-encode it for them")
 
     def _undecoded(self, decoding: Decoding) -> int:
         lost = decoding.num_packets - decoding.num_frames
@@ -98,6 +120,10 @@ class Losses:
         if lost > 0:
             return (f"{lost} of {self.num_stated} frames cannot be found; the {num_frames} others are done, fetch the "
                     "file again for the rest")
+        if decoding.clock.has_jumped and self.format in STAMPED_CONTAINERS:
+            return None  # the last stamp is of another clock than the first
+        if self.format == "flv" and self.size.stated:
+            return None  # all its bytes are there: the last picture is held
         exact = self.format in (*HELD_CONTAINERS, "asf")
         least = min(MISSING_END_SECONDS, 2.5 * self.holes.frame_seconds) if exact else MISSING_END_SECONDS
         if not self.stated_end or self.stated_end - end_seconds < least:

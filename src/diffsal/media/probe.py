@@ -15,7 +15,10 @@ from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media
 FEWEST_BYTES = 12  # of a frame in any container, its entry in the index included
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 MATROSKA_AFTER = tuple(map(bytes.fromhex, ("1c53bb6b", "1254c367", "114d9b74", "1941a469", "1043a770")))
+MATROSKA_HEADERS = tuple(map(bytes.fromhex, (
+    "114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1254c367", "1941a469", "1043a770", "ec", "bf")))
 MATROSKA_REST = 64  # bytes of a frame's own that may follow it: how long it is shown, what to leave out of it
+ASF_DATA_HEADER = 50  # bytes
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 NO_PICTURES = ("attached_pic", "timed_thumbnails", "dependent", "metadata")  # dispositions of what is no video
 
@@ -90,7 +93,8 @@ def stated_end(container: Any, stream: Any, origin_seconds: float) -> float | No
     if container.format.name == "avi" and stream.frames and stream.average_rate:
         return float(stream.frames / stream.average_rate)  # counted in the header; the duration is what is left
     if stream.duration is not None and stream.time_base:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin_seconds
+        start = 0 if container.format.name == "asf" else stream.start_time or 0  # there a duration is counted from 0
+        return float((start + stream.duration) * stream.time_base) - origin_seconds
     tag = re.match(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
     if tag:
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - origin_seconds
@@ -110,7 +114,7 @@ class Size:
 
 
 def read_size(path: str) -> Size:
-    """The size of a local file beside the one that its own headers state: MP4, AVI, Matroska, ASF, TS, GIF, PNG do."""
+    """The size of a local file beside what its own headers state: MP4, AVI, Matroska, ASF, FLV, TS, GIF, PNG do."""
     found = os.path.getsize(path)
     with open(path, "rb") as file:
         head = file.read(64)
@@ -123,6 +127,8 @@ def read_size(path: str) -> Size:
                 return Size(found, _matroska_size(file))
             if head[:4] == b"\x30\x26\xb2\x75":
                 return Size(found, _asf_size(file))
+            if head[:3] == b"FLV":
+                return Size(found, _flv_size(file))
             if head[:1] == b"G" and head[3:4] != b"8":
                 return Size(found, _ts_size(file, found))
             if head[:4] == b"GIF8" or head[:4] == b"\x89PNG":
@@ -163,19 +169,62 @@ def _avi_size(file: BinaryIO, found: int) -> int | None:
 def _matroska_size(file: BinaryIO) -> int | None:
     place = 0
     for _ in range(8):
-        file.seek(place)
-        data = file.read(16)
-        number = 8 - data[0].bit_length() + 1  # bytes of the name
-        kind, rest = data[:number], data[number:]
-        length = 8 - rest[0].bit_length() + 1
-        size = int.from_bytes(rest[:length], "big") & ((1 << 7 * length) - 1)
-        unknown = size == (1 << 7 * length) - 1
-        if kind == b"\x18\x53\x80\x67":
-            return None if unknown else place + number + length + size
-        if unknown:
+        kind, inside, size = _element(file, place)
+        if size is None:
             return None
-        place += number + length + size
+        place = inside + size
+        if kind == b"\x18\x53\x80\x67":
+            return place
     return None
+
+
+@dataclass(frozen=True)
+class FirstData:
+    """Where the packets of a file begin, in bytes, and how much before a packet may be something else than packets.
+
+    ``spare_bytes`` at the beginning, and ``spare_share`` of the packets' own bytes.
+    """
+
+    place: int
+    spare_bytes: int
+    spare_share: float
+
+
+def first_data(path: str) -> FirstData | None:
+    """Where the packets of a local Matroska or ASF file begin; None for others, and where nothing tells."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 16)
+        try:
+            if head[:4] == b"\x1a\x45\xdf\xa3":
+                return FirstData(_matroska_data(file), 256, 0.0)
+            if head[:4] == b"\x30\x26\xb2\x75":
+                place = head.index(ASF_FILE_PROPERTIES)
+                packet_bytes = struct.unpack("<I", head[place + 92 : place + 96])[0]
+                return FirstData(struct.unpack("<Q", head[16:24])[0] + ASF_DATA_HEADER, packet_bytes // 2, 0.25)
+        except (struct.error, ValueError, IndexError):
+            pass  # a header that is damaged says nothing
+    return None
+
+
+def _matroska_data(file: BinaryIO) -> int:
+    """Where the first group of frames begins: after the headers, whatever stands there."""
+    _, place, size = _element(file, 0)  # EBML's own header
+    _, place, _ = _element(file, place + (size or 0))  # the segment
+    while True:
+        kind, inside, size = _element(file, place)
+        if kind not in MATROSKA_HEADERS or size is None:
+            return place
+        place = inside + size
+
+
+def _element(file: BinaryIO, place: int) -> tuple[bytes, int, int | None]:
+    """EBML: the name of the element at ``place``, where its content begins, and its size (None: not known)."""
+    file.seek(place)
+    data = file.read(16)
+    number = 8 - data[0].bit_length() + 1  # bytes of the name
+    length = 8 - data[number].bit_length() + 1
+    size = int.from_bytes(data[number : number + length], "big") & ((1 << 7 * length) - 1)
+    return data[:number], place + number + length, None if size == (1 << 7 * length) - 1 else size
 
 
 def _asf_size(file: BinaryIO) -> int | None:
@@ -185,6 +234,17 @@ def _asf_size(file: BinaryIO) -> int | None:
     if place < 0:
         return None
     return struct.unpack("<Q", head[place + 40 : place + 48])[0] or None
+
+
+def _flv_size(file: BinaryIO) -> int | None:
+    """What its first message says under ``filesize``: a name, the kind 0, eight bytes of a float."""
+    file.seek(0)
+    head = file.read(1 << 14)
+    place = head.find(b"\0\x08filesize\0")
+    if place < 0:
+        return None
+    size = struct.unpack(">d", head[place + 11 : place + 19])[0]
+    return int(size) if 0 < size < 2**53 else None
 
 
 def _ts_size(file: BinaryIO, found: int) -> int | None:

@@ -156,7 +156,8 @@ class VideoWriter:
                 shown = 1 / self.source.frame_rate
                 if self.source.end_seconds is not None:
                     end = min(self.source.end_seconds, self.end or self.source.end_seconds)
-                    shown = max(shown, end - (self.start or 0.0) - self.waiting_ticks / CLOCK)
+                    left = end - (self.start or 0.0) - self.waiting_ticks / CLOCK
+                    shown = left if left > 0 else shown
                 self._encode(self.waiting, max(1, round(shown * CLOCK)))
                 if self.sound is not None:
                     self.sound.write_until(float("inf"))

@@ -17,7 +17,8 @@ from diffsal.media.source import Source
 
 RATE, LAYOUT = 48_000, "stereo"
 COPIED_CODECS = frozenset({"aac", "mp3", "mp3float"})  # what an MP4 in a browser plays as it is
-COPIED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # one clock, one set-up from start to end
+MATROSKA = "matroska,webm"
+COPIED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", MATROSKA)  # one clock, one set-up from start to end
 LOWEST_MP3_RATE = 16_000  # of MP3 in MP4
 LONGEST_SILENCE = 60 * RATE  # samples that are encoded; a longer hole is left to the time stamps
 
@@ -41,7 +42,9 @@ class OverlaySound:
         codec, mp3 = stream.codec_context, stream.codec_context.name.startswith("mp3")
         if codec.name not in COPIED_CODECS or self.input.format.name not in COPIED_CONTAINERS:
             return False
-        return (codec.rate >= LOWEST_MP3_RATE or path.suffix.lower() == ".mkv") if mp3 else bool(codec.extradata)
+        if path.suffix.lower() == ".mkv":  # it has no word for the packets before time 0 that an MP4's edit list hides
+            return self.input.format.name == MATROSKA and (mp3 or bool(codec.extradata))
+        return codec.rate >= LOWEST_MP3_RATE if mp3 else bool(codec.extradata)
 
     def write_until(self, seconds: float) -> None:
         """Write what begins up to ``seconds`` on the overlay's clock."""

@@ -8,7 +8,7 @@ sets ``index`` 0 is the fixation that was there when the picture appeared: it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from diffsal.folders import find_file, list_files, list_folders, stem_of
 from diffsal.media.source import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 VIDEO_COLUMNS = ("observer", "start_s", "duration_s", "x", "y")
+READ_COLUMNS = ("observer", tables.in_seconds("start"), tables.in_seconds("duration"), "x", "y")
 PICTURE_COLUMNS = ("image", "observer", "index", "x", "y")
 # Clips of the pack that show the same scene belong on one side of a split.
 SCENES = (
@@ -157,10 +158,10 @@ def read_set(root: Path, set_name: str) -> list[GazeClip]:
 
 def read_clip(path: Path, table: Path) -> GazeClip:
     """The fixations of the video ``path`` from ``table``; :class:`InputError` as :func:`read_set`."""
-    read = list(tables.read_rows(table, VIDEO_COLUMNS))
-    numbers = tables.numbered(row.cells["observer"] for row in read)
-    rows = [(numbers[row.cells["observer"]], *(tables.number(row, column, table) for column in VIDEO_COLUMNS[1:]))
-            for row in read]
+    read = list(tables.read_rows(table, READ_COLUMNS))
+    numbers = tables.numbered(tables.observer(row, table) for row in read)
+    rows = [(numbers[row.cells["observer"]], *(tables.seconds(row, name, table) for name in ("start", "duration")),
+             *(tables.number_or_lost(row, column, table) for column in "xy")) for row in read]
     name = path.name if path.is_dir() else stem_of(path, (path.suffix.lower(), *tables.SUFFIXES))
     return GazeClip(name, table.parent.name, path, False, _without_lost(rows))
 
@@ -178,17 +179,51 @@ def picture_table(root: Path, set_name: str) -> Path:
 
 
 def _read_pictures(root: Path, set_name: str, folder: Path) -> list[GazeClip]:
+    table = picture_table(root, set_name)
     by_picture: dict[str, list[tuple[float, ...]]] = {}
-    for name, index, *values in _picture_rows(picture_table(root, set_name)):
+    for name, index, *values in _picture_rows(table):
         if index > 0:
             by_picture.setdefault(name, []).append((values[0], 0.0, 0.0, *values[1:]))
-    files = {path.name: path for path in list_files(folder, PICTURE_SUFFIXES)}
+    names = _by_stem(table, by_picture)
     clips: dict[str, GazeClip] = {}
-    for path in files.values():
-        rows = by_picture.get(path.stem) or by_picture.get(path.name)  # some tables keep the ending
-        if rows:
+    for path in list_files(folder, PICTURE_SUFFIXES):
+        if path.stem in names:
+            rows = by_picture[names[path.stem]]
             clips.setdefault(path.stem, GazeClip(path.stem, set_name, path, True, _without_lost(rows)))
+    if names and not clips:
+        raise InputError(f"{table}: its images ({next(iter(names))} …) are none of the pictures in {folder}; image is "
+                         "the name of the file")
     return [clips[name] for name in sorted(clips)]
+
+
+def _by_stem(table: Path, names: Iterable[str]) -> dict[str, str]:
+    """Pictures as the table calls them, by the stem of their files: some tables keep endings and folders."""
+    found: dict[str, str] = {}
+    for name in names:
+        file = name.replace("\\", "/").rpartition("/")[2]
+        stem = stem_of(Path(file), PICTURE_SUFFIXES) if file else name
+        if found.setdefault(stem, name) != name:
+            raise InputError(f"{table}: calls one picture {found[stem]} and {name}; give each picture one name")
+    return found
+
+
+def left_out(root: Path, set_name: str) -> list[str]:
+    """What lies in a set's folders and is not read, a line each: files of one name, pictures without fixations."""
+    is_video = (root / "videos" / set_name).is_dir()
+    folder = root / ("videos" if is_video else "images") / set_name
+    files = list_files(folder, VIDEO_SUFFIXES if is_video else PICTURE_SUFFIXES)
+    stems = [path.stem for path in files]
+    lines = [f"{path}: is left out, {path.with_suffix(files[stems.index(path.stem)].suffix).name} has the same name; "
+             "call one otherwise" for at, path in enumerate(files) if path.stem in stems[:at]]
+    if is_video:
+        return lines
+    table = picture_table(root, set_name)
+    names = _by_stem(table, {name for name, index, *_ in _picture_rows(table) if index > 0})
+    for missing, what in ((sorted(set(stems) - set(names)), f"pictures of {folder} have no fixation there"),
+                          (sorted(set(names) - set(stems)), f"images with fixations are not in {folder}")):
+        if missing:
+            lines.append(f"{table}: {len(missing)} {what} ({missing[0]}{' …' * (len(missing) > 1)}); they are left out")
+    return lines
 
 
 def _without_lost(rows: list[tuple[float, ...]]) -> Float[np.ndarray, "n 5"]:
@@ -200,10 +235,10 @@ def _without_lost(rows: list[tuple[float, ...]]) -> Float[np.ndarray, "n 5"]:
 
 def _picture_rows(table: Path) -> Iterator[tuple]:
     rows = list(tables.read_rows(table, PICTURE_COLUMNS))
-    numbers = tables.numbered(row.cells["observer"] for row in rows)
+    numbers = tables.numbered(tables.observer(row, table) for row in rows)
     for row in rows:
         yield (row.cells["image"], tables.number(row, "index", table), numbers[row.cells["observer"]],
-               tables.number(row, "x", table), tables.number(row, "y", table))
+               tables.number_or_lost(row, "x", table), tables.number_or_lost(row, "y", table))
 
 
 def saliency_map(

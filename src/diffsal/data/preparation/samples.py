@@ -1,7 +1,7 @@
 """Samples of an eye tracker → fixations, by velocity or by dispersion.
 
-A table of samples (:mod:`diffsal.data.tables`) has the columns ``observer``, ``t_s`` (or ``t_ms``) on the clip's own
-clock, ``x`` and ``y``. A lost sample is empty, a word such as ``nan``, or a number that no eye can give
+A table of samples (:mod:`diffsal.data.tables`) has the columns ``observer``, ``t_s`` (or ``t_ms``, ``t_us``) on the
+clip's own clock, ``x`` and ``y``. A lost sample is empty, a word such as ``nan``, or a number that no eye can give
 (:func:`lost_numbers`): those are left out and counted. Both algorithms are the field's usual ones:
 
 - ``velocity``: I-VT (Salvucci and Goldberg, ETRA 2000) with the parameters of Olsen, "The Tobii I-VT fixation filter"
@@ -206,13 +206,9 @@ def read_samples(path: Path) -> dict[str, np.ndarray]:
     NaN where the table says that a sample is lost. :class:`InputError` names file, row and cause.
     """
     by_observer: dict[str, list[tuple[float, float, float]]] = {}
-    for row in tables.read_rows(path, ("observer", ("t_s", "t_ms"), "x", "y")):
-        clock = "t_s" if "t_s" in row.cells else "t_ms"
-        seconds = tables.number(row, clock, path) * (1e-3 if clock == "t_ms" else 1.0)
-        if not np.isfinite(seconds):
-            raise InputError(f"{path}: line {row.line}: its {clock} {row.cells[clock]!r} is no time")
-        sample = seconds, tables.number_or_lost(row, "x", path), tables.number_or_lost(row, "y", path)
-        by_observer.setdefault(row.cells["observer"], []).append(sample)
+    for row in tables.read_rows(path, ("observer", tables.in_seconds("t"), "x", "y")):
+        x, y = (tables.number_or_lost(row, column, path) for column in "xy")
+        by_observer.setdefault(tables.observer(row, path), []).append((tables.seconds(row, "t", path), x, y))
     if not by_observer:
         raise InputError(f"{path}: holds no sample; export the recording again")
     samples = {name: np.array(by_observer[name]) for name in sorted(by_observer, key=tables.by_name)}

@@ -1,0 +1,143 @@
+"""Recordings that were joined, pictures that are held, sound that an edit list hides, first frames that are lost."""
+
+from __future__ import annotations
+
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from diffsal.media.source import open_source
+from diffsal.outputs.render import Outputs, render
+from tests.media.test_ffmpeg_agrees import ffmpeg, frame_times, probe
+from tests.movies import picture, tone, write_movie
+from tests.standin import StandIn
+
+needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
+VIDEO = ("-f", "lavfi", "-i", "testsrc=s=64x48:r=25:d=1")
+
+
+def parts(folder: Path, suffix: str, codecs: tuple[str, str], starts: tuple[str, str], *more: str) -> list[bytes]:
+    for number, start in enumerate(starts):
+        ffmpeg(folder, *VIDEO, "-f", "lavfi", "-i", "sine=440:d=1.05", "-c:v", codecs[0], "-c:a", codecs[1], "-ar",
+               "44100", "-output_ts_offset", start, *more, f"{number}.{suffix}")
+    return [(folder / f"{number}.{suffix}").read_bytes() for number in range(len(starts))]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("suffix", "codecs", "starts"), [
+    ("vob", ("mpeg2video", "ac3"), ("100", "0")),  # the end that stamps state is 26 hours away
+    ("flv", ("flv", "libmp3lame"), ("0", "0")),  # the sound is longer: a wait of two frames at the seam
+    ("ogv", ("libtheora", "libvorbis"), ("0", "0")),  # the second begins with headers, which are no pictures
+])
+def test_joined_recordings_are_whole(tmp_path, suffix, codecs, starts):
+    first, second = parts(tmp_path, suffix, codecs, starts, "-fflags", "+bitexact")  # the same serial numbers in Ogg
+    path = tmp_path / f"joined.{suffix}"
+    path.write_bytes(first + (second[13:] if suffix == "flv" else second))  # without its second file header
+    source = open_source(path)
+    seconds = np.array([frame.seconds for frame in source.frames()])
+    assert len(seconds) == 50 and source.problems == []
+    assert np.delete(np.diff(seconds), 24) == pytest.approx(0.04, abs=1.1e-3)
+    assert 0.03 < seconds[25] - seconds[24] < 0.2
+
+
+@needs_ffmpeg
+def test_what_comes_before_a_reader_gives_up_is_whole(tmp_path):
+    """FFmpeg reads no Ogg whose numbers change in the middle; the last pictures before it are still in the decoder."""
+    path = tmp_path / "joined.ogv"
+    path.write_bytes(b"".join(parts(tmp_path, "ogv", ("libtheora", "libvorbis"), ("0", "0"))))
+    source = open_source(path)
+    assert len(list(source.frames())) == 25 == int(probe(path, "-count_packets", "-select_streams", "v",
+                                                         "-show_entries", "stream=nb_read_packets")[0])
+    assert len(source.problems) == 1 and "damaged in the middle" in source.problems[0]
+
+
+def held(path: Path, codec: str, times: list[float], last_seconds: float) -> Path:
+    """Frames at ``times``, the last of them for ``last_seconds``."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=25, options={"bf": "0"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        packets = []
+        for index, seconds in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(picture(index, 48, 64), format="rgb24")
+            frame.pts, frame.time_base = round(1000 * seconds), Fraction(1, 1000)
+            packets += video.encode(frame)
+        packets = [packet for packet in packets + video.encode(None) if packet.size]
+        ends = [*times[1:], times[-1] + last_seconds]
+        for packet, start, end in zip(packets, times, ends, strict=True):
+            packet.duration = round((end - start) / packet.time_base)
+            container.mux(packet)
+    return path
+
+
+def test_an_flv_whose_last_picture_is_held_is_whole_and_one_that_is_cut_is_not(tmp_path):
+    path = held(tmp_path / "a.flv", "flv", [0.04 * i for i in range(10)], 3)
+    source = open_source(path)
+    assert len(list(source.frames())) == 10 and source.problems == []
+    with av.open(str(path)) as container:
+        positions = [packet.pos for packet in container.demux() if packet.size]
+    path.write_bytes(path.read_bytes()[: positions[7] - 16])  # between two tags
+    source = open_source(path)
+    assert len(list(source.frames())) == 7
+    assert source.problems[-1] == (f"{path}: ends at 0.28 s of 3.36 s, the file is cut short; the 7 frames before are "
+                                   "done, fetch the file again for the rest")
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_last_frame_that_is_shorter_than_most(tmp_path, suffix):
+    path = held(tmp_path / f"slides.{suffix}", "libx264", [0, 1, 3], 0.04)
+    target = tmp_path / "overlay.mp4"
+    render(StandIn(noise=0), str(path), Outputs(overlay=target))
+    ends = [float(probe(file, "-show_entries", "format=duration")[0]) for file in (path, target)]
+    assert ends == pytest.approx([3.04, 3.04], abs=1.1e-3)
+
+
+@needs_ffmpeg
+def test_sound_that_an_edit_list_hides_is_in_no_overlay(tmp_path):
+    """``ffmpeg -ss … -c copy`` leaves half a second before the cut in the file; only MP4 can say not to play it."""
+    whole = write_movie(tmp_path / "a.mp4", num_frames=50, flash=30, sound=tone(2, 48_000, 1.2), sound_rate=48_000)
+    ffmpeg(tmp_path, "-ss", "0.5", "-i", whole.name, "-c", "copy", "cut.mp4")
+    source = open_source(tmp_path / "cut.mp4")
+    seconds = [frame.seconds for frame in source.frames()]
+    for suffix in ("mp4", "mkv"):
+        target = tmp_path / f"overlay.{suffix}"
+        assert render(StandIn(noise=0), str(tmp_path / "cut.mp4"), Outputs(overlay=target)).problems == []
+        assert frame_times(target) == pytest.approx(seconds, abs=1e-3)
+        shown = open_source(target)
+        sound = shown.sound()
+        loud = np.abs(sound.excerpt(0, len(sound.waveform))) > 0.2
+        click = sound.start_seconds + float(loud.argmax()) / sound.rate + shown.origin_seconds
+        assert click == pytest.approx(0.7, abs=0.003)  # 1.2 s less the cut
+
+
+@pytest.mark.parametrize(("suffix", "codecs"), [
+    ("webm", ("libvpx", "libopus")), ("mkv", ("libx264", "aac")), ("wmv", ("wmv2", "mp3"))])
+def test_first_frames_that_are_lost_are_told(tmp_path, suffix, codecs):
+    """Readers of these go on at the next key frame, without a word. Hidden pictures of VP8 are no lost ones."""
+    options = {"g": "5", "auto-alt-ref": "1", "lag-in-frames": "10"} if suffix == "webm" else {"g": "5"}
+    rate = 48_000 if suffix == "webm" else 44_100
+    path = write_movie(tmp_path / f"a.{suffix}", codec=codecs[0], options=options, grain=60, size=(96, 128),
+                       sound=tone(0.8, rate), sound_rate=rate, sound_codec=codecs[1])
+    source = open_source(path)
+    assert len(list(source.frames())) == 20 and source.problems == []
+    with av.open(str(path)) as container:
+        first = next(p for p in container.demux(video=0) if p.size)
+    data = bytearray(path.read_bytes())
+    data[first.pos - 2 : first.pos + 8] = bytes(10)  # the head of the packet that holds it
+    path.write_bytes(data)
+    source = open_source(path)
+    assert len(list(source.frames())) < 20
+    assert len(source.problems) == 1 and "its first frames cannot be found" in source.problems[0]
+
+
+def test_a_picture_that_starts_late_has_lost_nothing(tmp_path):
+    for suffix, codecs in (("mkv", ("libx264", "aac")), ("wmv", ("wmv2", "mp3"))):
+        path = write_movie(tmp_path / f"a.{suffix}", np.arange(20) / 25 + 1.0, codec=codecs[0], sound=tone(2, 44_100),
+                           sound_rate=44_100, sound_codec=codecs[1])
+        source = open_source(path)
+        assert len(list(source.frames())) == 20 and source.problems == []
