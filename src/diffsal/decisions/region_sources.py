@@ -15,7 +15,7 @@ from diffsal.data import tables
 from diffsal.errors import InputError
 from diffsal.folders import trailing_number
 from diffsal.media.pictures import read_grey
-from diffsal.media.source import Source, numbered_pictures
+from diffsal.media.source import Source, numbered_pictures, open_source
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 BOX_COLUMNS = ("left", "top", "right", "bottom")
@@ -207,8 +207,9 @@ def lost_tracks(regions: Sequence[MovingRegion], where: str) -> list[str]:
     return lines
 
 
-def read_regions(rois: Sequence[str], tracks: Sequence[str], source: Source) -> list[MovingRegion]:
+def read_regions(rois: Sequence[str], tracks: Sequence[str], video: str | Path | Source) -> list[MovingRegion]:
     """The regions of ``--roi`` and ``--track``; :class:`InputError` for what cannot be, or a name given twice."""
+    source = video if isinstance(video, Source) else open_source(video)
     regions = [read_roi(text, source) for text in rois] + [read_track(text, source) for text in tracks]
     names = [region.name for region in regions]
     for name in names:

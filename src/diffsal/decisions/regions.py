@@ -16,7 +16,7 @@ from diffsal.decisions.exports import write_coco, write_csv, write_json
 from diffsal.decisions.region_sources import Box, MovingRegion
 from diffsal.errors import InputError
 from diffsal.files import write_whole
-from diffsal.media.source import Source
+from diffsal.media.source import Source, open_source
 from diffsal.prediction.maps import Prediction
 from diffsal.prediction.pipeline import predict
 
@@ -125,7 +125,7 @@ class Attended:
 
 def measure_regions(
     model: Any,
-    source: Source,
+    video: str | Path | Source,
     regions: Sequence[MovingRegion],
     *,
     threshold: float = THRESHOLD,
@@ -138,6 +138,7 @@ def measure_regions(
     ``predicting``: settings of :func:`diffsal.predict`. Raises :class:`InputError` for a camera, a threshold that is no
     share, a mask of another size, or what cannot be read.
     """
+    source = video if isinstance(video, Source) else open_source(video)
     meter = RegionMeter(source, regions, threshold, fixations)
     for prediction in predict(model, source, **predicting):
         meter.add(prediction)
