@@ -87,6 +87,24 @@ def test_an_flv_whose_last_picture_is_held_is_whole_and_one_that_is_cut_is_not(t
                                    "done, fetch the file again for the rest")
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_with_exif_in_a_video(tmp_path, orientation):
+    """Cameras' MJPEG carries EXIF, for which PyAV has no name; how it lies is what Pillow says."""
+    from PIL import Image, ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:16, :16], image[:16, 48:] = 255, (255, 0, 0)
+    path = tmp_path / "a.mjpeg"
+    Image.fromarray(image).save(path, "JPEG", exif=exif, quality=95)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    source = open_source(path)
+    (frame,) = source.frames()
+    assert (source.height, source.width) == shown.shape[:2] == frame.size
+    assert np.abs(frame.image.astype(int) - shown).mean() < 5
+
+
 @needs_ffmpeg
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_last_frame_that_is_shorter_than_most(tmp_path, suffix):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 import threading
+from contextlib import suppress
 
 import av
 import numpy as np
@@ -14,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 from diffsal.media.pictures import over_ground
 
 UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
+ONE = 1 << 16  # in a matrix
 HD_LINES = 720  # from here on, players take unspecified colours for BT.709
 
 Matrix = tuple[int, ...]  # a, b, u, c, d, v, x, y, w
@@ -42,14 +45,30 @@ def is_across(matrix: Matrix | None) -> bool:
 
 def display_matrix(frame: av.VideoFrame) -> Matrix | None:
     """Its display matrix; None where it has none, or one that shows it as it is."""
-    # frame.side_data would keep the frame in a circle of references, and dozens of frames in memory
-    side_data = SideDataContainer(frame)  # type: ignore[call-arg]
-    data = next((bytes(d) for d in side_data if d.type.name == "DISPLAYMATRIX"), b"")
-    if len(data) < 36:
+    matrix = _stored_matrix(frame)
+    if matrix is None:
         return None
-    matrix = struct.unpack("<9i" if sys.byteorder == "little" else ">9i", data[:36])
     a, b, _, c, d, *_ = matrix
     return None if (a > 0 and d > 0 and abs(b) + abs(c) <= a + d) or not any((a, b, c, d)) else matrix
+
+
+def _stored_matrix(frame: av.VideoFrame) -> Matrix | None:
+    # frame.side_data would keep the frame in a circle of references, and dozens of frames in memory
+    side_data = SideDataContainer.__new__(SideDataContainer)
+    is_known = True
+    try:
+        side_data.__init__(frame)  # type: ignore[misc]
+    except ValueError:
+        is_known = False  # PyAV has no name for EXIF, for a view of two, …; what stands before it is there
+    for item in side_data:
+        with suppress(ValueError):
+            if item.type.name == "DISPLAYMATRIX" and len(bytes(item)) >= 36:
+                return struct.unpack("<9i" if sys.byteorder == "little" else ">9i", bytes(item)[:36])
+    if is_known or not frame.rotation:
+        return None
+    angle = math.radians(frame.rotation)
+    across, down = round(math.cos(angle) * ONE), round(math.sin(angle) * ONE)
+    return (across, -down, 0, down, across, 0, 0, 0, 1 << 30)
 
 
 def upright_size(frame: av.VideoFrame) -> tuple[int, int]:
