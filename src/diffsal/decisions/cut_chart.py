@@ -50,7 +50,7 @@ def draw_cut_chart(result: CutComparison) -> Any:
     _draw_where(figure.add_subplot(beside[0]), result)
     _draw_differences(figure.add_subplot(beside[1]), result, names)
     title = f"A: {shortened(Path(result.a.source).name, 48)}    B: {shortened(Path(result.b.source).name, 48)}"
-    figure.suptitle("\n".join([title, *left_out(result)]), fontsize=11)
+    figure.suptitle("\n".join([title, *result.notes(), *left_out(result)]), fontsize=11)
     return figure
 
 
