@@ -24,7 +24,7 @@ gallery: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # While you work: what is computed without a whole network, a process of its own or a browser
 FAST := tests/test_layout.py tests/test_settings.py tests/cluster/test_manifest.py tests/data/test_samples.py \
@@ -34,7 +34,7 @@ FAST := tests/test_layout.py tests/test_settings.py tests/cluster/test_manifest.
 	tests/scoring/test_protocols.py tests/weights/test_pickles.py tests/web/test_server.py
 
 test-fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(FAST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(FAST)
 
 # An hour of broken files and kills (docs/reliability.md); FUZZ_SECONDS=600 for ten minutes, FUZZ_SEED for other cases.
 fuzz: $(VENV)/.installed
@@ -42,7 +42,7 @@ fuzz: $(VENV)/.installed
 
 # Every test, and which lines of src none of them ran
 coverage: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov=diffsal --cov-report=term-missing:skip-covered --cov-report=html
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov=diffsal --cov-report=term-missing:skip-covered --cov-report=html
 
 typecheck: $(VENV)/.installed
 	$(BIN)/mypy
