@@ -329,3 +329,22 @@ def test_learning_rate_warms_up_and_falls():
     config = configure("compact").train
     rates = [learning_rate_factor(config, step, 200) for step in range(200)]
     assert rates[0] < rates[49] == 1.0 and rates[-1] < 0.03
+
+
+def test_what_a_run_started_from_is_mixed_into_what_it_ends_with(root, whole, tmp_path):
+    few = [*TINY, "still_steps=2", "window_steps=0"]
+    alone, mixed = (
+        load(train("compact", root, tmp_path / share, [whole], settings=[*few, f"init_share={share}"])).state_dict()
+        for share in ("0", "0.25"))
+    moved = 0.0
+    for name, before in load(whole).state_dict().items():
+        expected = alone[name] if not before.is_floating_point() else 0.75 * alone[name] + 0.25 * before
+        torch.testing.assert_close(mixed[name], expected, rtol=2e-3, atol=2e-4)  # float16 in the files
+        moved = max(moved, (alone[name] - before).abs().max().item())
+    assert moved > 1e-3
+
+
+def test_a_run_that_starts_from_no_whole_network_has_nothing_to_mix_in(root, tmp_path):
+    with pytest.raises(InputError, match=r"init_share mixes in a whole network.*no --init"):
+        train("compact", root, tmp_path / "run", [], settings=[*TINY, "init_share=0.5"])
+    assert not (tmp_path / "run" / "last.pt").exists()

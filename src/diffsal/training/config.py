@@ -55,6 +55,7 @@ class TrainConfig(Settings):
     nss_weight: Weight = 0.0
     target_noise: Weight = 0.01  # times N(0, 1), added to S_0 before the noise of its timestep
     last_timestep_share: Share = 0.0  # of the examples at t = T - 1, where sampling starts; the others uniformly
+    init_share: Share = 0.0  # of the network that it starts from (--init), in the weights that are written at the end
     mute_share: Share = 0.0  # of the examples with sound, trained without it
     blind_share: Share = 0.0  # of the examples, trained without what the video encoder sees
     precision: Precision = "fp32"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from diffsal.config import AUDIO_VISUAL_MEAN, AUDIO_VISUAL_STD, Finish, ModelConfig, Preprocessing
 from diffsal.errors import InputError
@@ -18,7 +19,9 @@ from diffsal.training.engine import Engine, accelerator_of, shard_of
 from diffsal.training.initialisation import initialise
 from diffsal.training.phases import database_phases, gaze_phases
 from diffsal.training.run_folder import RunFolder, environment
-from diffsal.weights.files import save
+from diffsal.weights.files import read_metadata, read_tensors, save
+from diffsal.weights.metadata import CONFIG_KEY
+from diffsal.weights.torch_files import is_safetensors
 
 AUDIO_VISUAL_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 CHANGEABLE = ("num_workers", "checkpoint_steps", "validation_steps", "log_steps")  # of a run that goes on
@@ -60,9 +63,10 @@ def _of(config: TrainConfig, settings: list[str]) -> list[str]:
 def compact() -> Recipe:
     """The light network that the package carries: MobileNetV2, YAMNet, a narrow Saliency-UNet with all four stages.
 
-    On the gaze layout, 75 minutes on one core of two; MODEL_CARD.md holds what it reached. Nothing here is the paper's
-    but the network's design and Algorithm 1: the sets, the losses beside the squared error, the share of last timesteps
-    and the finish were chosen by cross-validation (docs/compact.md).
+    On the gaze layout, 75 minutes on one core of two; MODEL_CARD.md holds what it reached, and the second command, by
+    which the weights in the package were trained on. Nothing here is the paper's but the network's design and Algorithm
+    1: the sets, the losses beside the squared error, the share of last timesteps and the finish were chosen by
+    cross-validation (docs/compact.md).
     """
     model = ModelConfig(
         video_encoder="mobilenet_v2", audio_encoder="yamnet", widths=(96, 64, 32, 8), noise_width=8,
@@ -179,15 +183,42 @@ def train(
     if not resume:
         begun = begun._replace(finish=model.finish)
     model.finish = begun.finish
-    record = {"recipe": recipe, **begun.to_dict(), "init": [str(path) for path in init]}
+    started_from = [Path(path) for path in (folder.read_json("config.json", {}) if resume else {}).get("init", init)]
+    if begun.train.init_share:
+        whole_network(started_from)
+    record = {"recipe": recipe, **begun.to_dict(), "init": [str(path) for path in started_from]}
     folder.open(record, environment(str(shard.device), shard.num_processes), resume)
     average = Engine(begun.train, model.to(shard.device), folder, accelerator).fit(phases, resume)
     path = out / f"{recipe}.safetensors"
     if average is not None and accelerator.is_main_process:
+        if begun.train.init_share:
+            mix(average, whole_network(started_from), begun.train.init_share)
         save(average, path, {"diffsal.recipe": recipe}, half=is_gaze)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return path if average is not None else None
+
+
+def whole_network(init: list[Path]) -> Path:
+    """The weights of a whole network among those that a run starts from; :class:`InputError` where none is there."""
+    found = [path for path in init if path.is_file() and is_safetensors(path) and CONFIG_KEY in read_metadata(path)]
+    if not found:
+        raise InputError(f"init_share mixes in a whole network that the run starts from (--init): there is none in "
+                         f"{', '.join(map(str, init)) or 'no --init'}")
+    return found[-1]
+
+
+@torch.no_grad()
+def mix(model: nn.Module, path: Path, share: float) -> None:
+    """Move ``model``'s weights towards those of ``path`` by ``share`` of the way.
+
+    What was learned before is kept better than by the new weights alone, on data that neither saw (Wortsman et al.,
+    "Robust fine-tuning of zero-shot models", CVPR 2022).
+    """
+    before = read_tensors(path)
+    for name, value in model.state_dict().items():
+        if name in before and value.is_floating_point():
+            value.lerp_(before[name].to(value), share)
 
 
 def as_begun(folder: RunFolder, recipe: str, asked: Recipe, settings: list[str]) -> Recipe:

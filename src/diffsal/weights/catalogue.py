@@ -31,13 +31,13 @@ class Weights:
 CATALOGUE = (
     Weights(
         "compact",
-        "MobileNetV2 and YAMNet; trained on eye tracking of OSIE, EyeCrowd, HEVC and FIND (MODEL_CARD.md)",
+        "MobileNetV2 and YAMNet; trained on eye tracking of pictures, web pages, HEVC's clips and FIND (MODEL_CARD.md)",
         licence="Apache-2.0",
         source="trained by `diffsal train compact`, from ImageNet (torchvision) and AudioSet (YAMNet) encoders",
         scores=(
-            ("CC, FIND 021", 0.839), ("SIM, FIND 021", 0.624), ("NSS, FIND 021", 5.903),
-            ("CC, 5 held-out HEVC clips", 0.617), ("SIM, 5 held-out HEVC clips", 0.528),
-            ("NSS, 5 held-out HEVC clips", 3.594), ("CC, MIT1003 (200 pictures)", 0.659),
+            ("CC, FIND 021", 0.836), ("SIM, FIND 021", 0.621), ("NSS, FIND 021", 5.826),
+            ("CC, 5 held-out HEVC clips", 0.617), ("SIM, 5 held-out HEVC clips", 0.527),
+            ("NSS, 5 held-out HEVC clips", 3.568), ("CC, MIT1003 (200 pictures)", 0.676),
         ),
     ),
 )
