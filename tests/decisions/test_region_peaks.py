@@ -131,7 +131,7 @@ def test_fusion_keys_are_the_path(pan):
 
 
 def test_the_legend_leaves_the_lines_free():
-    """Many regions with long names: the legend stands outside the axes, and every name is there once."""
+    """Many regions with long names: the legend stands outside the axes, with every name once, people and threshold."""
     shares = {f"the {k}th of many regions, with a name that goes on and on": hills([(k, 0.4)]) for k in range(1, 12)}
     result = attended(shares)
     result.people = {name: list(values / 2) for name, values in shares.items()}
@@ -141,6 +141,6 @@ def test_the_legend_leaves_the_lines_free():
     box = legend.get_window_extent()
     assert not box.overlaps(lines.get_window_extent())
     assert figure.bbox.contains(*box.min) and figure.bbox.contains(*box.max)
-    assert len(legend.get_texts()) == 12 and lines.get_window_extent().width > 500
+    assert len(legend.get_texts()) == 11 + 2 and lines.get_window_extent().width > 500
     strokes = {(line.get_color(), str(line.get_linestyle())) for line in lines.get_lines()[:22:2]}
     assert len(strokes) == 11  # no two regions look alike

@@ -29,7 +29,7 @@ def draw_chart(result: Shots) -> Any:
     figure.suptitle(shortened(Path(result.source).name, 90), fontsize=11)
     count = len(result.strip)
     shown = sorted({round(k) for k in np.linspace(0, count - 1, min(count, MOST_PICTURES))})
-    grid = figure.add_gridspec(3, max(len(shown), 4), height_ratios=[1.1, 2, 1.3])
+    grid = figure.add_gridspec(3, len(shown), height_ratios=[1.1, 2, 1.3])
     for column, k in enumerate(shown):
         axes = figure.add_subplot(grid[0, column])
         axes.imshow(result.strip[k][1])
