@@ -107,6 +107,22 @@ class GrowingFile:
         _growing.pop(self.folder.absolute(), None)
 
 
+class TextWriter:
+    """A text in UTF-8 that grows at ``file`` and appears when it is closed; ``newline`` as :func:`open` takes it."""
+
+    def __init__(self, path: Path, newline: str | None = None) -> None:
+        self.growing = GrowingFile(path)
+        self.file = self.growing.place.open("w", encoding="utf-8", newline=newline)
+
+    def close(self) -> None:
+        self.file.close()
+        self.growing.commit()
+
+    def discard(self) -> None:
+        self.file.close()
+        self.growing.discard()
+
+
 @contextmanager
 def whole_file(path: Path, flush: bool = True) -> Iterator[Path]:
     """Where to write a file of that name, by whatever library; it becomes ``path`` if the block ends without an error.

@@ -1,4 +1,4 @@
-"""What all charts share: matplotlib's figure, and colours and marks that everybody can tell apart."""
+"""What all charts share: matplotlib's figure, colours and marks that everybody can tell apart, and words."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ def figure_class() -> Any:
         raise InputError('charts are drawn by matplotlib, which is not installed: pip install "diffsal[charts]"'
                          ) from None
     return Figure
+
+
+def plain(words: str) -> str:
+    """With nothing that matplotlib reads as mathematics."""
+    return words.replace("$", r"\$")
+
+
+def shortened(words: str, width: int) -> str:
+    """At most ``width`` characters, :func:`plain`."""
+    return plain(words if len(words) <= width else words[: width - 1] + "…")

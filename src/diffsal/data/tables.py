@@ -112,7 +112,7 @@ def numbered(observers: Iterable[str]) -> dict[str, float]:
         numbers = {name: _to_float(name) for name in names}
     except ValueError:
         numbers = {}
-    if names and all(n.is_integer() and abs(n) < LARGEST_NUMBER for n in numbers.values()) and numbers:
+    if numbers and all(n.is_integer() and abs(n) < LARGEST_NUMBER for n in numbers.values()):
         return numbers
     return {name: float(number) for number, name in enumerate(names, 1)}
 

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from diffsal.decisions.cuts import REST, Change, CutComparison
-from diffsal.decisions.region_chart import draw_boxes, html_page, picture_html, shortened
+from diffsal.decisions.region_chart import draw_boxes, html_page, picture_html
 from diffsal.decisions.region_peaks import AVERAGED_SECONDS, smoothed
 from diffsal.files import write_whole
-from diffsal.plots import COLOURS, figure_class
+from diffsal.plots import COLOURS, figure_class, shortened
 
 OLD, MOST_ROWS = "0.55", 12  # the colour of A; regions in one picture, with what is elsewhere
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from diffsal.errors import InputError
-from diffsal.files import GrowingFile, write_whole
+from diffsal.files import TextWriter, write_whole
 from diffsal.media.source import Source, open_source
 from diffsal.outputs.overlay import OVERLAY_SUFFIXES
 from diffsal.outputs.panels import Panel, figure, signed_heat, write_figure
@@ -86,23 +86,18 @@ class CsvFolder:
     discard = close
 
 
-class CsvTable:
-    """One ``.csv`` of all frames, see :class:`diffsal.outputs.qp_offsets.OffsetTable`."""
-
-    def __init__(self, place: Path) -> None:
-        self.table = OffsetTable(place)
-        self.close, self.discard = self.table.close, self.table.discard
+class CsvTable(OffsetTable):
+    """One ``.csv`` of all frames."""
 
     def write(self, frame: QpMap) -> None:
-        self.table.add(frame.index, frame.seconds, frame.offsets)
+        self.add(frame.index, frame.seconds, frame.offsets)
 
 
-class SvtFile:
+class SvtFile(TextWriter):
     """SVT-AV1's ``--roi-map-file``: a line for each frame whose offsets differ from those of the frame before."""
 
     def __init__(self, place: Path) -> None:
-        self.growing = GrowingFile(place)
-        self.file = self.growing.place.open("w", encoding="ascii", newline="\n")
+        super().__init__(place, newline="\n")
         self.count, self.last = 0, ""
 
     def write(self, frame: QpMap) -> None:
@@ -110,14 +105,6 @@ class SvtFile:
         if values != self.last:
             self.file.write(f"{number} {values}\n")
         self.count, self.last = self.count + 1, values
-
-    def close(self) -> None:
-        self.file.close()
-        self.growing.commit()
-
-    def discard(self) -> None:
-        self.file.close()
-        self.growing.discard()
 
 
 class Preview:

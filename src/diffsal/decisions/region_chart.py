@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffsal.files import write_whole
-from diffsal.plots import COLOURS, figure_class
+from diffsal.plots import COLOURS, figure_class, plain, shortened
 
 if TYPE_CHECKING:
     from diffsal.decisions.regions import Attended
@@ -22,11 +22,6 @@ STROKES: tuple[Any, ...] = ("-", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))  # 
 PEOPLE_STROKE = (0, (4, 3))
 NAME_WIDTH, MOST_NAME_LINES = 24, 3  # characters and lines of a name in the legend
 LEGEND_ROWS, LINE_INCHES = 20, 0.2  # of one column; of a line of the legend with what is between two
-
-
-def shortened(name: str, width: int) -> str:
-    """At most ``width`` characters, and nothing that matplotlib reads as mathematics."""
-    return (name if len(name) <= width else name[: width - 1] + "…").replace("$", r"\$")
 
 
 def draw_chart(result: Attended) -> Any:
@@ -98,7 +93,7 @@ def _label(name: str) -> str:
     lines = textwrap.wrap(name, NAME_WIDTH) or [name]
     if len(lines) > MOST_NAME_LINES:
         lines = [*lines[: MOST_NAME_LINES - 1], lines[MOST_NAME_LINES - 1][: NAME_WIDTH - 1] + "…"]
-    return "\n".join(lines).replace("$", r"\$")
+    return plain("\n".join(lines))
 
 
 def chart_bytes(result: Attended, kind: str) -> bytes:

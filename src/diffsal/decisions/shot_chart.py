@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffsal.decisions.region_chart import shortened
 from diffsal.files import write_whole
-from diffsal.plots import figure_class
+from diffsal.plots import figure_class, shortened
 
 if TYPE_CHECKING:
     from diffsal.decisions.shots import Shots

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from diffsal.plots import COLOURS, MARKS, figure_class
+from diffsal.plots import COLOURS, MARKS, figure_class, plain
 
 INCHES = (6.2, 4.0)
 GAP = 7  # points between a mark and its name
@@ -94,7 +94,7 @@ def place_names(axes: Any, points: Sequence[Point]) -> None:
     for point in points:
         if not point.name:
             continue
-        texts = [axes.annotate(point.name.replace("$", r"\$"), (point.x, point.y), (GAP * right, GAP * up),
+        texts = [axes.annotate(plain(point.name), (point.x, point.y), (GAP * right, GAP * up),
                                textcoords="offset points", ha=ALIGN[0][right], va=ALIGN[1][up], fontsize=9)
                  for right, up in SIDES]
         boxes = [text.get_window_extent() for text in texts]

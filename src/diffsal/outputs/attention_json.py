@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffsal.files import GrowingFile
+from diffsal.files import TextWriter
 from diffsal.media.source import Source
 from diffsal.outputs.attention import Region, entropy_bits, moved, on_grid, peaks
 from diffsal.prediction.maps import Prediction
@@ -19,12 +19,12 @@ SCHEMA, VERSION = "diffsal.attention", 1
 DIGITS = 5  # of fractions
 
 
-class AttentionWriter:
+class AttentionWriter(TextWriter):
     """One JSON document, a line for each frame, whole or not at all. Memory stays flat."""
 
     def __init__(self, path: Path, source: Source, settings: dict, regions: Sequence[Region] = ()) -> None:
-        self.growing, self.regions = GrowingFile(path), tuple(regions)
-        self.file = self.growing.place.open("w", encoding="utf-8")
+        super().__init__(path)
+        self.regions = tuple(regions)
         self.count = 0
         self.before: np.ndarray | None = None
         self.head = {
@@ -51,12 +51,7 @@ class AttentionWriter:
 
     def close(self) -> None:
         self.file.write("\n]}\n")
-        self.file.close()
-        self.growing.commit()
-
-    def discard(self) -> None:
-        self.file.close()
-        self.growing.discard()
+        super().close()
 
 
 def _face(face: SpeakingFace, size: tuple[int, ...]) -> dict:

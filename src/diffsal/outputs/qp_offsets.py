@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from diffsal.errors import InputError
-from diffsal.files import GrowingFile
+from diffsal.files import TextWriter
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -61,15 +61,14 @@ def whole_offsets(
     return np.rint(qp_offsets(saliency, block, strength)).astype(np.int8)
 
 
-class OffsetTable:
+class OffsetTable(TextWriter):
     """One ``.csv`` of all frames: ``frame,seconds,row`` and then an offset for each block of that row, from the left.
 
     The first line names the columns. The file appears when it is whole.
     """
 
     def __init__(self, place: Path) -> None:
-        self.growing = GrowingFile(place)
-        self.file = self.growing.place.open("w", encoding="ascii", newline="")
+        super().__init__(place, newline="")
         self.rows = csv.writer(self.file, lineterminator="\n")
         self.is_empty = True
 
@@ -81,14 +80,9 @@ class OffsetTable:
         when = f"{seconds:.6g}"
         self.rows.writerows([index, when, row, *line] for row, line in enumerate(offsets.tolist()))
 
+
+class PredictedOffsets(OffsetTable):
+    """``diffsal predict --qp-map``: offsets of blocks of 16 pixels."""
+
     def write(self, prediction: Prediction, image: np.ndarray | None = None) -> None:
-        """The next frame of ``diffsal predict``, by blocks of 16 pixels."""
         self.add(prediction.index, prediction.seconds, whole_offsets(prediction.saliency))
-
-    def close(self) -> None:
-        self.file.close()
-        self.growing.commit()
-
-    def discard(self) -> None:
-        self.file.close()
-        self.growing.discard()

@@ -21,7 +21,7 @@ from diffsal.outputs.camera_window import Screen
 from diffsal.outputs.contact_sheet import SHEET_FRAMES, contact_sheet
 from diffsal.outputs.maps import MapWriter
 from diffsal.outputs.overlay import OVERLAY_SUFFIXES, Overlayer, PictureWriter, VideoWriter
-from diffsal.outputs.qp_offsets import OffsetTable
+from diffsal.outputs.qp_offsets import PredictedOffsets
 from diffsal.prediction.maps import Prediction, Predictions
 from diffsal.prediction.pipeline import predict, queue_size, usual_every
 
@@ -188,7 +188,7 @@ def open_writers(writers: list, source: Source, outputs: Outputs, start: float |
 
         writers.append(MomentsWriter(outputs.moments, Path(source.name).name))
     if outputs.qp_map:
-        writers.append(OffsetTable(outputs.qp_map))
+        writers.append(PredictedOffsets(outputs.qp_map))
 
 
 def expected_frames(source: Source, start: float | None, end: float | None) -> int | None:

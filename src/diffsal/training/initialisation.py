@@ -30,9 +30,9 @@ def initialise(model: DiffSal, path: Path, keeps_centre: bool = False) -> str:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file: --init takes pretrained encoders and weights of a whole network")
-    metadata = read_metadata(path) if is_safetensors(path) else {}
-    if CONFIG_KEY not in metadata:
+    if not is_whole_network(path):
         return load_encoder(model, path)
+    metadata = read_metadata(path)
     state, wanted = read_tensors(path), model.state_dict()
     for name, value in wanted.items():
         if name not in state and not _may_differ(name, state):
@@ -47,6 +47,11 @@ def initialise(model: DiffSal, path: Path, keeps_centre: bool = False) -> str:
     if keeps_centre and finish != Finish() and model.finish.centre_gain:
         model.finish = replace(model.finish, centre=finish.centre, centre_gain=finish.centre_gain)
     return "a network of diffsal's"
+
+
+def is_whole_network(path: Path) -> bool:
+    """Whether the file holds a network of ours, and not an encoder alone."""
+    return is_safetensors(path) and CONFIG_KEY in read_metadata(path)
 
 
 def _may_differ(name: str, others: dict[str, Tensor]) -> bool:

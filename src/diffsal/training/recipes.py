@@ -16,12 +16,10 @@ from diffsal.networks.diffsal import DiffSal
 from diffsal.settings import change, nearest
 from diffsal.training.config import DatabaseConfig, GazeConfig, TrainConfig
 from diffsal.training.engine import Engine, accelerator_of, shard_of
-from diffsal.training.initialisation import initialise
+from diffsal.training.initialisation import initialise, is_whole_network
 from diffsal.training.phases import database_phases, gaze_phases
 from diffsal.training.run_folder import RunFolder, environment
-from diffsal.weights.files import read_metadata, read_tensors, save
-from diffsal.weights.metadata import CONFIG_KEY
-from diffsal.weights.torch_files import is_safetensors
+from diffsal.weights.files import read_tensors, save
 
 AUDIO_VISUAL_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 CHANGEABLE = ("num_workers", "checkpoint_steps", "validation_steps", "log_steps")  # of a run that goes on
@@ -184,15 +182,14 @@ def train(
         begun = begun._replace(finish=model.finish)
     model.finish = begun.finish
     started_from = [Path(path) for path in (folder.read_json("config.json", {}) if resume else {}).get("init", init)]
-    if begun.train.init_share:
-        whole_network(started_from)
+    before = whole_network(started_from) if begun.train.init_share else None
     record = {"recipe": recipe, **begun.to_dict(), "init": [str(path) for path in started_from]}
     folder.open(record, environment(str(shard.device), shard.num_processes), resume)
     average = Engine(begun.train, model.to(shard.device), folder, accelerator).fit(phases, resume)
     path = out / f"{recipe}.safetensors"
     if average is not None and accelerator.is_main_process:
-        if begun.train.init_share:
-            mix(average, whole_network(started_from), begun.train.init_share)
+        if before is not None:
+            mix(average, before, begun.train.init_share)
         save(average, path, {"diffsal.recipe": recipe}, half=is_gaze)
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -201,7 +198,7 @@ def train(
 
 def whole_network(init: list[Path]) -> Path:
     """The weights of a whole network among those that a run starts from; :class:`InputError` where none is there."""
-    found = [path for path in init if path.is_file() and is_safetensors(path) and CONFIG_KEY in read_metadata(path)]
+    found = [path for path in init if path.is_file() and is_whole_network(path)]
     if not found:
         raise InputError(f"init_share mixes in a whole network that the run starts from (--init): there is none in "
                          f"{', '.join(map(str, init)) or 'no --init'}")
