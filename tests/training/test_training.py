@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -165,7 +166,21 @@ def test_decoding_goes_on_where_it_was_stopped(root, tmp_path, monkeypatch):
     found = PackedFrames(clips, stopped, 32, 48)
     assert asked == [clip.name for clip in clips[2:]] and found.num_frames == whole.num_frames
     assert all(np.array_equal(found.read(i, [0]), whole.read(i, [0])) for i in range(4))
-    assert sorted(p.name for p in stopped.iterdir()) == ["frames.json", "frames.u8"]
+    assert {p.name for p in stopped.iterdir()} - {"frames.lock"} == {"frames.json", "frames.u8"}
+
+
+def test_two_runs_that_share_a_folder_decode_once(root, tmp_path):
+    clips = [*gaze.read(root, "hevc"), *gaze.read(root, "osie")]
+    whole = PackedFrames(clips, tmp_path / "whole", 32, 48)
+    shown = []
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(PackedFrames, clips, tmp_path / "shared", 32, 48, lambda i, n: shown.append(i))
+                for _ in range(2)]
+        found = [run.result() for run in runs]
+    assert shown == list(range(len(clips)))
+    for run in found:
+        assert run.num_frames == whole.num_frames
+        assert all(np.array_equal(run.read(i, [0]), whole.read(i, [0])) for i in range(len(clips)))
 
 
 def test_log_holds_every_step_and_the_scores_of_real_sampling(whole):

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from filelock import FileLock
 from jaxtyping import UInt8
 
 from diffsal.data.clip import Clip
@@ -21,7 +22,7 @@ class PackedFrames:
 
     They are read as everywhere (:mod:`diffsal.media`), so their times are ``Clip.seconds``. Memory is the operating
     system's page cache: the file is mapped, not read. ``on_clip(done, total)`` is called while clips are decoded; a
-    stop in between costs the clip at hand.
+    stop in between costs the clip at hand. Two runs may share the folder: one decodes, the other waits.
     """
 
     def __init__(
@@ -31,14 +32,15 @@ class PackedFrames:
         folder.mkdir(parents=True, exist_ok=True)
         index_path, frames_path = folder / "frames.json", folder / "frames.u8"
         wanted = [_entry(clip, height, width) for clip in clips]
-        index = json.loads(index_path.read_text()) if index_path.exists() else None
-        if index is None or index["clips"] != wanted:
-            counts = _decode_all(clips, wanted, frames_path, on_clip)
-            index = {"clips": wanted, "counts": counts}
-            write_whole(index_path, json.dumps(index).encode())
+        with FileLock(folder / "frames.lock"):  # another run that shares the folder decodes, or this one
+            index = json.loads(index_path.read_text()) if index_path.exists() else None
+            if index is None or index["clips"] != wanted:
+                counts = _decode_all(clips, wanted, frames_path, on_clip)
+                index = {"clips": wanted, "counts": counts}
+                write_whole(index_path, json.dumps(index).encode())
+            self._frames = np.memmap(frames_path, np.uint8, "r", shape=(sum(index["counts"]), height, width, 3))
         self.num_frames: list[int] = index["counts"]
         self._starts = np.cumsum([0, *self.num_frames])
-        self._frames = np.memmap(frames_path, np.uint8, "r", shape=(int(self._starts[-1]), height, width, 3))
 
     def read(self, clip: int, indices: list[int]) -> UInt8[np.ndarray, "n h w 3"]:
         """Frames ``indices`` of the clip at position ``clip`` in the list."""
