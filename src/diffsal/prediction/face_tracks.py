@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from statistics import median
 
 import cv2
 import numpy as np
@@ -41,8 +42,8 @@ class FaceTrack:
     @property
     def place(self) -> tuple[float, float, float]:
         """The centre (x, y) and half the larger side, in pixels: medians of the last boxes."""
-        x, y, half = np.median(np.array(self.recent), axis=0)
-        return float(x), float(y), float(half)
+        x, y, half = (float(median(values)) for values in zip(*self.recent, strict=True))
+        return x, y, half
 
 
 class FaceTracks:

@@ -72,8 +72,8 @@ def brightness(image: ndarray, mean: Sequence[float], std: Sequence[float]) -> F
     """What changes are read from: the mean of the normalised channels of uint8 RGB (4h, 4w, 3), at stride 4."""
     size = (image.shape[1] // BRIGHTNESS_STRIDE, image.shape[0] // BRIGHTNESS_STRIDE)
     means = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA)  # exact: sums of 16 integers
-    normalised = (means / 255 - np.array(mean)) / np.array(std)
-    return normalised.mean(axis=2).astype(np.float32)
+    factors, offset = 1 / (255 * len(std) * np.array(std)), (np.array(mean) / np.array(std)).mean()
+    return cv2.transform(means, np.append(factors, -offset)[None])
 
 
 def energy(change: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:

@@ -18,8 +18,9 @@ def frame_noise(height: int, width: int, seed: int, index: int) -> np.ndarray:
     if height * width % BLOCK:
         raise ValueError(f"the noise is {height}x{width}, expected a multiple of {BLOCK} values")
     generator = np.random.RandomState((seed * SEED_STRIDE + index) % 2**32)  # torch, too, seeds it with 32 bits
-    outputs = np.frombuffer(generator.bytes(4 * height * width), "<u4") & 0xFFFFFF
-    uniform = (outputs.astype(np.float32) * np.float32(2**-24)).reshape(-1, 2, BLOCK // 2)
-    radius = np.sqrt(-2 * np.log(1 - uniform[:, 0]))  # 1 − u lies in (0, 1]
-    angle = np.float32(2 * np.pi) * uniform[:, 1]
+    outputs = np.frombuffer(generator.bytes(4 * height * width), "<u4").reshape(-1, 2, BLOCK // 2) & 0xFFFFFF
+    # Apart: on what lies together NumPy is faster
+    u, v = (np.ascontiguousarray(outputs[:, i], np.float32) * np.float32(2**-24) for i in range(2))
+    radius = np.sqrt(-2 * np.log(1 - u))  # 1 − u lies in (0, 1]
+    angle = np.float32(2 * np.pi) * v
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(1, height, width)

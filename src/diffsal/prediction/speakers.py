@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +18,15 @@ from numpy import ndarray
 
 from diffsal.media.mel import SAMPLE_RATE, Sound
 from diffsal.media.mfcc import ROWS_PER_SECOND, mfcc_rows
-from diffsal.prediction.face_tracks import DETECT_EVERY, MOMENTS_PER_SECOND, Cuts, FaceTrack, FaceTracks, crop_face
+from diffsal.prediction.face_tracks import (
+    CROP_SIDE,
+    DETECT_EVERY,
+    MOMENTS_PER_SECOND,
+    Cuts,
+    FaceTrack,
+    FaceTracks,
+    crop_face,
+)
 from diffsal.prediction.faces import FaceDetector, graph_session
 from diffsal.shapes import Float
 
@@ -59,7 +69,7 @@ class _Seen:
     """What LR-ASD has seen of one track: crops that wait, the encoder's state, and the last features."""
 
     track: FaceTrack
-    states: list[ndarray]
+    states: list[deque[ndarray]]  # what each convolution over time saw last
     first: int  # moment of its first crop
     crops: list[ndarray] = field(default_factory=list)
     features: deque[ndarray] = field(default_factory=lambda: deque(maxlen=PIECE_MOMENTS))
@@ -215,24 +225,46 @@ class _Scorer:
         self.faces: Any = None
         self.decision: Any = None
 
-    def new_states(self) -> list[ndarray]:
+    def new_states(self) -> list[deque[ndarray]]:
         """A face's beginning: nothing was seen before."""
         if self.faces is None:
             self.faces, self.decision = graph_session("lr_asd_faces.onnx"), graph_session("lr_asd_decision.onnx")
-        return [np.zeros(given.shape, np.float32) for given in self.faces.get_inputs()[1:]]
+        past: dict[str, list[ndarray]] = {}
+        for given in self.faces.get_inputs()[1:]:  # past_J_0, past_J_1, …
+            past.setdefault(given.name.rpartition("_")[0], []).append(np.zeros(given.shape, np.float32))
+        return [deque(zeros, len(zeros)) for zeros in past.values()]
 
     def encode_faces(self, seen: _Seen) -> Float[ndarray, "n 128"]:
-        """Features of the moments :data:`SEEN_AFTER` before the crops that wait, which are taken."""
+        """Features of the moments :data:`SEEN_AFTER` before the crops that wait, at most 5, which are taken."""
         assert self.faces is not None
-        names = [given.name for given in self.faces.get_inputs()]
-        features, *states = self.faces.run(None, dict(zip(names, [np.stack(seen.crops), *seen.states], strict=True)))
-        seen.crops, seen.states = [], states
+        count, crops = len(seen.crops), np.zeros((DETECT_EVERY, CROP_SIDE, CROP_SIDE), np.float32)
+        crops[:count] = seen.crops
+        given = {"crops": crops}
+        wanted = [["features"]]
+        for j, past in enumerate(seen.states):
+            given |= {f"past_{j}_{k}": x for k, x in enumerate(past)}
+            wanted.append([f"new_{j}_{i}" for i in range(max(0, count - len(past)), count)])
+        found = iter(self.faces.run([name for names in wanted for name in names], given, _only_what_is_asked()))
+        features = next(found)[:count]
+        for past, names in zip(seen.states, wanted[1:], strict=True):
+            past.extend(islice(found, len(names)))
+        seen.crops = []
         return features
 
     def decide(self, faces: Float[ndarray, "n 128"], sound: Float[ndarray, "n 128"]) -> Float[ndarray, " n"]:
         """LR-ASD's scores, positive while the face speaks."""
         assert self.decision is not None
         return self.decision.run(None, {"faces": faces, "sound": np.ascontiguousarray(sound)})[0]
+
+
+@lru_cache(maxsize=1)
+def _only_what_is_asked() -> Any:
+    """For a call of a graph: outputs that are not asked for are not computed."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options
 
 
 def speaking_map(faces: list[SpeakingFace], height: int, width: int) -> Float[ndarray, "56 96"]:

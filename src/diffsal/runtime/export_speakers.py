@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,69 +18,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffsal.files import write_whole
-from diffsal.networks.lr_asd import GREY_MEAN, GREY_STD, LRASD, FaceBlock, FaceEncoder, SoundBlock, SoundEncoder
+from diffsal.networks.lr_asd import LRASD, SoundBlock, SoundEncoder
+from diffsal.runtime.export_faces import OPSET, faces_graph, folded
 from diffsal.weights.files import load_strictly, read_tensors
 
-OPSET = 17
 LEAST_HALVED = 60_000  # numbers in a tensor from which on it is stored in half precision
-FACE_STATES = (  # of a face's stream: the last inputs of every convolution over time, (frames, channels, height, width)
-    (4, 32, 56, 56), (2, 32, 56, 56), (4, 64, 28, 28), (2, 64, 28, 28), (4, 128, 14, 14), (2, 128, 14, 14),
-)
-
-
-BatchNorm = nn.BatchNorm2d | nn.BatchNorm3d
 
 
 class FoldedConv(nn.Module):
-    """A convolution with its batch norm folded into it, and ReLU; ``weight`` in any layout."""
+    """A convolution with its batch norm folded into it, and ReLU."""
 
-    def __init__(self, weight: Tensor, norm: BatchNorm, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, weight: Tensor, norm: nn.BatchNorm2d, padding: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        assert norm.running_mean is not None and norm.running_var is not None
-        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        self.weight = nn.Parameter((weight * scale.view(-1, 1, 1, 1)).detach())
-        self.bias = nn.Parameter((norm.bias - norm.running_mean * scale).detach())
-        self.stride, self.padding = stride, padding
+        self.weight, self.bias = (nn.Parameter(x) for x in folded(weight, norm))
+        self.padding = padding
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
-        return F.relu(F.conv2d(x, self.weight, self.bias, self.stride, self.padding))
-
-
-class StreamedFaces(nn.Module):
-    """The face encoder over the next ``n`` crops of a face whose earlier ones are in ``states``: 9 crops behind them.
-
-    ``crops`` (n, 112, 112) grey, 0 to 255 → features (n, 128) of the crops 9 before each, and the new states. The
-    states are zeros at a face's start.
-    """
-
-    def __init__(self, encoder: FaceEncoder) -> None:
-        super().__init__()
-        blocks = (encoder.block1, encoder.block2, encoder.block3)
-        self.convs = nn.ModuleList(conv for block in blocks for conv in self._folded(block))
-
-    @staticmethod
-    def _folded(block: FaceBlock) -> list[FoldedConv]:
-        stride = block.s_1.stride[1]
-        return [
-            FoldedConv(block.s_1.weight[:, :, 0], block.s_norm_1, stride, (2, 2)),
-            FoldedConv(block.s_2.weight[:, :, 0], block.s_norm_2, padding=(1, 1)),
-            FoldedConv(block.t_1.weight[..., 0], block.t_norm_1),
-            FoldedConv(block.t_2.weight[..., 0], block.t_norm_2),
-        ]
-
-    def forward(self, crops: Float[Tensor, "n 112 112"], *states: Tensor) -> tuple[Tensor, ...]:
-        x = ((crops / 255 - GREY_MEAN) / GREY_STD)[:, None]
-        kept = []
-        for block in range(3):
-            s_1, s_2, t_1, t_2 = self.convs[4 * block : 4 * block + 4]
-            x = x if block == 0 else F.max_pool2d(x, 3, 2, 1)
-            x = s_2(s_1(x))
-            for conv, state in zip((t_1, t_2), states[2 * block : 2 * block + 2], strict=True):
-                x = torch.cat([state, x])
-                kept.append(x[-state.shape[0] :])
-                across = x.flatten(2).permute(1, 0, 2)[None]  # (1, c, n, h w): time is a side of the picture
-                x = conv(across)[0].permute(1, 0, 2).unflatten(2, x.shape[2:])
-        return x.amax((2, 3)), *kept
+        return F.relu(F.conv2d(x, self.weight, self.bias, padding=self.padding))
 
 
 class FoldedSound(nn.Module):
@@ -95,7 +49,7 @@ class FoldedSound(nn.Module):
     def _folded(block: SoundBlock) -> list[FoldedConv]:
         pairs = ((block.m_1, block.m_norm_1), (block.m_2, block.m_norm_2), (block.t_1, block.t_norm_1),
                  (block.t_2, block.t_norm_2))
-        return [FoldedConv(conv.weight, norm, padding=cast("tuple[int, int]", conv.padding)) for conv, norm in pairs]
+        return [FoldedConv(conv.weight, norm, cast("tuple[int, int]", conv.padding)) for conv, norm in pairs]
 
     def forward(self, mfcc: Float[Tensor, "n4 13"]) -> Float[Tensor, "n 128"]:
         x = mfcc.transpose(0, 1)[None, None]
@@ -134,11 +88,7 @@ def halve_weights(graph) -> None:
 
 def export(model: LRASD, folder: Path, half: bool = True) -> None:
     """Write the three graphs of ``model`` into ``folder``."""
-    states = [f"state_{i}" for i in range(len(FACE_STATES))]
-    zeros = [torch.zeros(shape) for shape in FACE_STATES]
-    encoder = StreamedFaces(model.visualEncoder).eval()
-    _write(encoder, (torch.zeros(5, 112, 112), *zeros), folder / "lr_asd_faces.onnx", ["crops", *states],
-           ["features", *(f"new_{name}" for name in states)], {"crops": {0: "n"}, "features": {0: "n"}}, half)
+    _write_graph(faces_graph(model.visualEncoder), folder / "lr_asd_faces.onnx", half)
     _write(FoldedSound(model.audioEncoder).eval(), (torch.zeros(40, 13),), folder / "lr_asd_sound.onnx", ["mfcc"],
            ["features"], {"mfcc": {0: "n4"}, "features": {0: "n"}}, half)
     _write(Decision(model).eval(), (torch.zeros(10, 128), torch.zeros(10, 128)), folder / "lr_asd_decision.onnx",
@@ -154,7 +104,12 @@ def _write(module: nn.Module, inputs: tuple, path: Path, names: list[str], outpu
     stream = io.BytesIO()
     torch.onnx.export(module, inputs, stream,  # type: ignore[arg-type]
                       dynamo=False, opset_version=OPSET, input_names=names, output_names=outputs, dynamic_axes=axes)
-    graph = onnx.load_from_string(stream.getvalue())
+    _write_graph(onnx.load_from_string(stream.getvalue()), path, half)
+
+
+def _write_graph(graph: Any, path: Path, half: bool) -> None:
+    import onnx
+
     if half:
         halve_weights(graph)
     graph.producer_name, graph.doc_string = "diffsal", "LR-ASD, Junhua-Liao/LR-ASD, weight/pretrain_AVA.model (MIT)"
