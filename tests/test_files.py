@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from diffsal.files import GrowingFile, final_name, whole_file, whole_folder, write_whole
+from diffsal.errors import InputError
+from diffsal.files import GrowingFile, final_name, whole_file, whole_folder, write_text, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -155,3 +157,19 @@ def test_a_process_started_with_nohup_does_not_mind_a_hangup(tmp_path):
     process.send_signal(signal.SIGHUP)
     time.sleep(0.1)
     assert process.wait(20) == 0 and names(tmp_path) == ["maps", "out.mp4"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in the file system")
+def test_devices_and_pipes_are_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(InputError, match="is a device or a pipe"):
+            write_whole(place, b"1")
+    assert names(tmp_path) == ["pipe"] and (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are UTF-8")
+def test_names_that_are_not_utf_8_stand_in_texts(tmp_path):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    write_text(tmp_path / "a.json", json.dumps({"source": name}, ensure_ascii=False))
+    assert os.fsencode(json.loads((tmp_path / "a.json").read_text())["source"]) == b"caf\xe9.mp4"

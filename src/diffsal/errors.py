@@ -12,7 +12,7 @@ class InputError(ValueError):
     """Something given from outside cannot be used: a file, a folder, a name, a setting.
 
     The message is one line: which file, what is wrong, where in it, and what to do about it. The command line
-    prints it on stderr and exits with 1; anything else that is raised is a fault of ours and shows its traceback.
+    prints it on stderr and exits with 1. Of anything else that is raised it prints a line that asks for a report.
 
     >>> str(InputError("clip.mp4: cut short;\\n   fetch it again"))
     'clip.mp4: cut short; fetch it again'

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diffsal.errors import InputError
+
 try:
     import fcntl
 except ImportError:  # Windows: what a killed process leaves stays
@@ -29,6 +31,7 @@ PRIVATE_NAME = re.compile(r"\.(.*)\.[0-9a-f]{16}\.partial", re.DOTALL)
 RETRIES = 100  # where other processes write or sweep at the same place meanwhile
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # what a rename onto a folder that holds something says
 SWEEPING_SECONDS = 0.02
+UNKNOWN_BYTES = "backslashreplace"  # of names that are not UTF-8: ``\udcXX``, which is what JSON has for them
 
 _growing: dict[Path, int] = {}  # private folders and the processes that made them
 _swept: set[Path] = set()  # folders in which this process has looked for what killed ones left
@@ -38,12 +41,14 @@ class GrowingFile:
     """A file or folder on its way: write it at ``place``, then :meth:`commit` it, and :meth:`discard` in any case.
 
     ``place`` has the final name and is not there yet. Parents of ``path`` are made. Raises ``OSError`` where ``path``
-    cannot be written to.
+    cannot be written to, and :class:`InputError` where it is a device or a pipe.
     """
 
     def __init__(self, path: Path) -> None:
         path = Path(path)
         self.path = path.resolve() if path.is_symlink() and path.is_dir() else path
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise InputError(f"{path}: is a device or a pipe, which this would replace; give the name of a file")
         parent = self.path.parent
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent)
@@ -112,7 +117,7 @@ class TextWriter:
 
     def __init__(self, path: Path, newline: str | None = None) -> None:
         self.growing = GrowingFile(path)
-        self.file = self.growing.place.open("w", encoding="utf-8", newline=newline)
+        self.file = self.growing.place.open("w", encoding="utf-8", errors=UNKNOWN_BYTES, newline=newline)
 
     def close(self) -> None:
         self.file.close()
@@ -156,6 +161,11 @@ def write_whole(path: Path, data: bytes, flush: bool = True) -> None:
     """``data`` as a file; its folders are made."""
     with whole_file(path, flush) as place:
         place.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """``text`` as a file in UTF-8; its folders are made."""
+    write_whole(path, text.encode("utf-8", UNKNOWN_BYTES))
 
 
 def final_name(name: str) -> str:

@@ -65,8 +65,11 @@ def test_extraction_goes_on_where_it_stopped(tmp_path):
     assert extract(tmp_path / "a.zip") == 2 and not (tmp_path / "__MACOSX").exists()
     (tmp_path / "maps/1.png").write_bytes(b"0123")  # of another size: not whole
     before = (tmp_path / "maps/2.png").stat().st_mtime_ns
-    assert extract(tmp_path / "a.zip") == 1
+    notes: list[str] = []
+    assert extract(tmp_path / "a.zip", note=notes.append) == 1
     assert (tmp_path / "maps/1.png").read_bytes() == b"0123456789"
+    assert (tmp_path / "maps/1.png.old").read_bytes() == b"0123"  # it may have been edited
+    assert len(notes) == 1 and notes[0].endswith("of another size, is now 1.png.old")
     assert (tmp_path / "maps/2.png").stat().st_mtime_ns == before
 
 
@@ -90,6 +93,18 @@ def test_entries_that_leave_the_folder_are_refused(tmp_path, name, kind):
     with pytest.raises(InputError, match=rf"a\.{kind}: its entry .*outside the folder"):
         extract(archive)
     assert sorted(p.name for p in tmp_path.rglob("*")) == [f"a.{kind}", "data"]
+
+
+@pytest.mark.parametrize("names", [("maps/1.png", "maps/1.png"), ("1.png", "./1.png"), ("a.tar", "b")])
+def test_entries_that_would_overwrite_each_other_or_the_archive_are_refused(tmp_path, names):
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 1
+            file.addfile(info, io.BytesIO(b"x"))
+    with pytest.raises(InputError, match=r"a\.tar: its entry .* is there twice, or is called as the archive"):
+        extract(tmp_path / "a.tar")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tar"]
 
 
 def test_links_damage_and_other_kinds_of_archives(tmp_path):

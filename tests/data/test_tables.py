@@ -78,6 +78,7 @@ def test_any_export_gives_the_same_numbers(tmp_path, name, data):
     (b"observer,t_s,x,y\n1,0.0,5,5\n,0.1,5,5\n", "line 3: its observer is empty"),
     (b"observer,t_s,x,y\n#1,0.0,5,5\n", "line 2 begins with '#1': remove it if it is a comment"),
     (b'observer,t_ms,x,y\n1,"1,000",5.5,5\n', "line 2: its t_ms '1,000' has a comma where other cells have a decimal"),
+    (b"observer;t_ms;x;y\n1;1.000;5,5;5\n", "line 2: its t_ms '1.000' has a point where other cells have a decimal"),
     (b'observer,t_s,x,y,note\n1,0.0,5,5,"wide\n1,0.1,5,5,a\n1,0.2,5,5,b\n', "holds whole rows; a quote before it"),
     (b"observer,t_s,x,y\n", "holds no sample"),
 ])

@@ -188,7 +188,7 @@ def test_one_line_for_what_cannot_be(run, tmp_path):
         (("b.mp4", *left, "--require", "right > 0"), "no region right"),
         (("b.mp4", "--roi", "elsewhere=0,0,1,1"), "choose another"),
         (("b.mp4", *left, "-o", "x.gif"), "must end in one of"),
-        (("b.mp4", *left, "-o", "b.mp4", "--force"), "must end in one of"),
+        (("b.mp4", *left, "-o", "b.mp4", "--force"), "is the input itself"),
         (("b.mp4", *left, "--ground-truth", "a.csv"), "two cuts need two"),
     ):
         code, _, err = run(*arguments)

@@ -2,9 +2,11 @@
 
     make fuzz                                       # an hour; FUZZ_SECONDS=600 make fuzz: ten minutes
     FUZZ_SEED=7 FUZZ_SECONDS=60 pytest tests/fuzz   # other cases than the ones of CI
+    FUZZ_CASES=1000 pytest tests/fuzz               # a thousand of each kind, however long it takes
 
 ``FUZZ_SECONDS`` is divided among the kinds. ``FUZZ_REPORT=FILE`` adds a line of JSON for each kind: what was tried, how
-often, how many were refused, and the seconds of the slowest. docs/reliability.md shows them.
+often, how many were refused, how many lost something in silence, and the seconds of the slowest. docs/reliability.md
+shows them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from diffsal.errors import InputError
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
+CASES = int(os.environ.get("FUZZ_CASES", "0"))  # of each kind; 0: as many as the time allows
+LEAST_CASES = 20
 REPORT = os.environ.get("FUZZ_REPORT")
 NUM_KINDS = 45  # about as many as there are, all files of this folder together
 HANG_SECONDS = 60
@@ -79,16 +83,22 @@ def no_longer_than(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def attack(kind: str, seeds: list[bytes], path: Path, read: Callable[[Path], object], share: float = 1.0) -> int:
-    """Mutate ``seeds`` for this kind's share of the time, write each to ``path`` and ``read`` it; the number of cases.
+class Silent(Exception):
+    """What ``read`` raises where something is lost without a word."""
+
+
+def attack(kind: str, seeds: list[bytes], path: Path, read: Callable[[Path], object], share: float = 1.0) -> list[int]:
+    """Mutate ``seeds`` for this kind's share of the time, write each to ``path`` and ``read`` it.
 
     :class:`InputError` of one line is right, and so is a result. Anything else is kept beside ``path`` and fails.
+    Returns the numbers of the cases that lost something in silence (:class:`Silent`); they are kept, too.
     """
     end, cases, refused, slowest = time.monotonic() + share * SECONDS / NUM_KINDS, 0, 0, 0.0
+    silent: list[int] = []
     for seed in seeds:  # whole they are read
         path.write_bytes(seed)
         read(path)
-    while cases < 20 or time.monotonic() < end:
+    while cases < (CASES or LEAST_CASES) or (not CASES and time.monotonic() < end):
         rng = np.random.default_rng([SEED, *kind.encode(), cases])
         data = mutate(seeds[cases % len(seeds)], rng)
         path.write_bytes(data)
@@ -99,19 +109,22 @@ def attack(kind: str, seeds: list[bytes], path: Path, read: Callable[[Path], obj
         except InputError as error:
             refused += 1
             assert len(str(error).splitlines()) == 1 and str(error).isprintable(), repr(str(error))
+        except Silent:
+            silent.append(cases)
+            path.with_name(f"silent-{cases}{path.suffix}").write_bytes(data)
         except BaseException as error:
             kept = path.with_name(f"failed-{cases}{path.suffix}")
             kept.write_bytes(data)
             where = f"{kind}, case {cases} of seed {SEED}, kept as {kept}"
             raise AssertionError(f"{where}: {type(error).__name__}: {error}\n{traceback.format_exc()}") from error
         slowest, cases = max(slowest, time.monotonic() - began), cases + 1
-    report(kind, cases, refused, slowest)
-    return cases
+    report(kind, cases, refused, slowest, len(silent))
+    return silent
 
 
-def report(kind: str, cases: int, refused: int, slowest: float) -> None:
+def report(kind: str, cases: int, refused: int, slowest: float, silent: int = 0) -> None:
     """One line in ``FUZZ_REPORT``."""
     if REPORT:
         with open(REPORT, "a") as file:
-            line = {"kind": kind, "cases": cases, "refused": refused, "slowest": round(slowest, 2)}
+            line = {"kind": kind, "cases": cases, "refused": refused, "silent": silent, "slowest": round(slowest, 2)}
             file.write(json.dumps(line) + "\n")

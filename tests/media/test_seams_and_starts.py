@@ -153,6 +153,59 @@ def test_first_frames_that_are_lost_are_told(tmp_path, suffix, codecs):
     assert len(source.problems) == 1 and "its first frames cannot be found" in source.problems[0]
 
 
+@needs_ffmpeg
+def test_first_frames_that_are_lost_beside_a_second_sound_are_told(tmp_path):
+    """Its packets stand between the pictures', though nobody asks for them."""
+    write_movie(tmp_path / "a.mkv", options={"g": "5"}, grain=60, size=(96, 128), sound=tone(0.8, 44_100),
+                sound_rate=44_100)
+    path = tmp_path / "b.mkv"
+    ffmpeg(tmp_path, "-i", "a.mkv", "-map", "0:a", "-map", "0:a", "-map", "0:v", "-c", "copy", path.name)
+    source = open_source(path)
+    assert len(list(source.frames())) == 20 and source.problems == []
+    with av.open(str(path)) as container:
+        first = next(p for p in container.demux(video=0) if p.size)
+    broken = bytearray(path.read_bytes())
+    broken[first.pos - 2 : first.pos + 8] = bytes(10)
+    path.write_bytes(broken)
+    source = open_source(path)
+    assert len(list(source.frames())) < 20
+    assert len(source.problems) == 1 and "its first frames cannot be found" in source.problems[0]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["mkv", "flv"])
+def test_a_clip_that_waits_has_lost_nothing_and_one_with_a_damaged_frame_has(tmp_path, suffix):
+    """Frames that a screen recorder left out: no bytes are missing between the others."""
+    times = [i / 25 for i in range(23) if i not in (4, 5, 18)]
+    path = write_movie(tmp_path / f"a.{suffix}", times, options={"g": "5", "bf": "0"}, grain=60, size=(96, 128))
+    source = open_source(path)
+    assert len(list(source.frames())) == 20 and source.problems == []
+    with av.open(str(path)) as container:
+        position = [p.pos for p in container.demux(video=0) if p.size][10]
+    data = bytearray(path.read_bytes())
+    if suffix == "mkv":  # the block becomes one that is to be passed over
+        data[data.rindex(b"\xa3", 0, position)] = 0xEC
+    else:  # a kind of tag that nobody knows
+        assert data[position] == 9
+        data[position] = 5
+    path.write_bytes(data)
+    source = open_source(path)
+    assert len(list(source.frames())) == 19 and len(source.problems) == 1 and "damaged" in source.problems[0]
+
+
+def test_frames_that_a_decoder_holds_back_are_told(tmp_path):
+    """Without its first key frame a clip loses more than half; that many packets are not fields of frames."""
+    whole = write_movie(tmp_path / "a.mkv", num_frames=40, options={"g": "25", "sc_threshold": "0"})
+    with av.open(str(whole)) as inside, av.open(str(tmp_path / "b.mkv"), "w") as outside:
+        stream = outside.add_stream_from_template(inside.streams.video[0])
+        for packet in [p for p in inside.demux(video=0) if p.size][2:]:
+            packet.stream = stream
+            outside.mux(packet)
+    source = open_source(tmp_path / "b.mkv")
+    count = len(list(source.frames()))
+    assert 1.8 * count < 38 and f"{38 - count} of 38 frames could not be decoded" in source.problems[0]
+
+
 def test_a_picture_that_starts_late_has_lost_nothing(tmp_path):
     for suffix, codecs in (("mkv", ("libx264", "aac")), ("wmv", ("wmv2", "mp3"))):
         path = write_movie(tmp_path / f"a.{suffix}", np.arange(20) / 25 + 1.0, codec=codecs[0], sound=tone(2, 44_100),

@@ -25,6 +25,7 @@ from diffsal.cli import web as cli_web
 from diffsal.cli import weights as cli_weights
 from diffsal.cli.cluster import with_address
 from diffsal.cli.options import (
+    TRACEBACKS,
     Colormap,
     Device,
     EngineChoice,
@@ -36,7 +37,9 @@ from diffsal.cli.options import (
     Weights,
     WhichDevice,
     complain,
+    refuse_inputs,
     show_any_character,
+    unforeseen,
 )
 from diffsal.errors import InputError
 from diffsal.files import remove_unfinished
@@ -89,6 +92,10 @@ def _run(arguments: list[str]) -> NoReturn:
     except OSError as error:  # a folder that cannot be read, a full disk: the system's own words
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(complain(f"{where}{error.strerror or error}"))
+    except Exception as error:  # whatever a library raises
+        if os.environ.get(TRACEBACKS) or arguments[:1] == ["train"]:  # nobody runs hours again to see where
+            raise
+        sys.exit(complain(unforeseen(error, " ".join(arguments[:2]))))
 
 
 def _print_version(wanted: bool) -> None:
@@ -184,6 +191,8 @@ def predict(
     from diffsal.runtime.loading import load_engine
 
     wanted = Outputs(output, maps, npz, sheet, json, moments, qp_map)
+    for place in wanted.files:
+        refuse_inputs(place, weights, *roi or [])
     asked: dict[str, Any] = {
         "steps": steps, "seed": seed, "samples": samples, "every": 1 if quality else None,
         "spacing": spacing and spacing.value, "device": device.value, "mute": mute, "start": start, "end": end,

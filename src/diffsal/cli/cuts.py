@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from diffsal.cli.options import beside, check_outputs, complain
+from diffsal.cli.options import beside, check_outputs, complain, say
 from diffsal.errors import InputError
 
 
@@ -41,8 +41,8 @@ def compare_two(a: str, b: str, options: CutOptions) -> None:
 
     source_a, source_b = open_source(a), open_source(b)
     outputs = list(options.outputs) or [beside(b, "compared.json")]
-    for source in (source_a, source_b):
-        check_outputs(outputs, options.force, CUT_SUFFIXES, source)
+    given = (source_a, source_b, *options.ground_truth, *options.roi, *options.roi_b)
+    check_outputs(outputs, options.force, CUT_SUFFIXES, *given)
     if len(options.ground_truth) not in (0, 2):
         raise InputError("--ground-truth: two cuts need two, first A's fixations, then B's")
     regions_a = read_regions(options.roi, options.track, source_a)
@@ -66,15 +66,15 @@ def compare_two(a: str, b: str, options: CutOptions) -> None:
     for place in outputs:
         write_cuts(result, place, requirements)
     for change in result.changes():
-        print(_line(change) + (f"; people {_line(people)}" if (people := result.people(change.name)) else ""))
+        say(_line(change) + (f"; people {_line(people)}" if (people := result.people(change.name)) else ""))
     (gain_x, gain_y, _), (loss_x, loss_y, _) = result.gained(), result.lost()
     print(
         f"at the same moment {sum(result.moved) / len(result.moved):.1%} of attention is elsewhere in B; most has gone "
         f"from ({loss_x:.2f}, {loss_y:.2f}) and come to ({gain_x:.2f}, {gain_y:.2f})"
     )
     for note in [*result.notes(), *lost_tracks(regions_a, a), *lost_tracks(regions_b, b)]:
-        print(note)
-    print(
+        say(note)
+    say(
         f"{a}, {b}: {result.common_seconds:.2f} s compared by the clock, {len(result.pairs)} frames → "
         f"{', '.join(map(str, outputs))}"
     )

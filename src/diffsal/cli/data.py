@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from diffsal.cli.options import Device, Protocol, Sounds, Spacing, Steps, WhichDevice, complain
+from diffsal.cli.options import Device, Protocol, Sounds, Spacing, Steps, WhichDevice, complain, say
 from diffsal.errors import InputError
 
 
@@ -120,7 +120,7 @@ def _score(run: Callable[[Callable[[int, int], None]], dict], what: str, out: Pa
     show(document)
     for problem in document["problems"]:
         complain(problem)
-    print(f"{what} → {out / 'scores.json'}, per_video.csv, per_frame.csv")
+    say(f"{what} → {out / 'scores.json'}, per_video.csv, per_frame.csv")
     raise typer.Exit(int(bool(document["problems"])))
 
 
@@ -185,7 +185,7 @@ def prepare(
             prepared = preparation.prepare(dataset, data, settings, workers=workers, on_job=show)
     except KeyboardInterrupt:
         raise InputError(f"{dataset}: stopped, nothing half-made is left; the same command goes on from here") from None
-    print(f"{dataset}: {prepared}")
+    say(f"{dataset}: {prepared}")
     for note in prepared.notes:
         complain(note)
     for problem in prepared.problems:

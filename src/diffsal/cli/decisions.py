@@ -20,6 +20,7 @@ from diffsal.cli.options import (
     complain,
     end_with,
     predicting,
+    say,
 )
 from diffsal.errors import InputError
 
@@ -65,9 +66,9 @@ def reframe(
     shape = parse_aspect(aspect)
     pictures = (".png", ".jpg", ".jpeg", ".webp") if source.is_picture else OVERLAY_SUFFIXES
     outputs = output or [beside(video, f"{shape.numerator}x{shape.denominator}{pictures[0]}")]
-    check_outputs(outputs, force, (*pictures, *PATH_SUFFIXES), source)
+    check_outputs(outputs, force, (*pictures, *PATH_SUFFIXES), source, path)
     if preview:
-        check_outputs([preview], force, pictures, source)
+        check_outputs([preview], force, pictures, source, path)
         if preview.absolute() in {place.absolute() for place in outputs}:
             raise InputError(f"{preview}: is the crop and the preview; give each its own name")
     videos = [o for o in outputs if o.suffix.lower() in pictures]
@@ -99,7 +100,7 @@ def reframe(
             write_crop_path(plan, place)
     inside = sum(plan.attention) / len(plan.attention)
     written = [*outputs, *([preview] if preview else [])]
-    print(
+    say(
         f"{video}: {len(plan.index)} frame{'s' * (len(plan.index) != 1)} in {len(plan.shots)} "
         f"shot{'s' * (len(plan.shots) != 1)}, {plan.crop_width}x{plan.crop_height} of {plan.width}x{plan.height}, "
         f"{inside:.0%} of attention inside → {', '.join(map(str, written))}"
@@ -145,7 +146,8 @@ def regions(
 
     source = open_source(video)
     outputs = output or [beside(video, "regions.json")]
-    check_outputs(outputs, force, (".json", ".csv", ".srt", ".png", ".pdf", ".svg", ".html"), source)
+    endings = (".json", ".csv", ".srt", ".png", ".pdf", ".svg", ".html")
+    check_outputs(outputs, force, endings, source, ground_truth, *roi or [])
     wanted = read_regions(roi or [], track or [], source)
     requirements = [read_requirement(text, [r.name for r in wanted]) for text in require or []]
     with watched(video, source.num_frames) as show:
@@ -164,13 +166,13 @@ def regions(
     for m in sorted(result.measures(), key=lambda m: m.rank):
         first = "never" if m.first_seconds is None else f"first at {m.first_seconds:.2f} s"
         people = f", people {np_mean(result.people[m.name]):.1%}" if m.name in agreement else ""
-        print(
+        say(
             f"{m.name}: {m.mean:.1%} of attention{people}, {first}, attended {m.attended_seconds:.2f} s, "
             f"longest gap {m.longest_gap_seconds:.2f} s"
         )
     for note in lost_tracks(wanted, video):
-        print(note)
-    print(f"{video}: {len(result.index)} frames, {len(wanted)} regions → {', '.join(map(str, outputs))}")
+        say(note)
+    say(f"{video}: {len(result.index)} frames, {len(wanted)} regions → {', '.join(map(str, outputs))}")
     failed = [line for r in requirements if (line := r.failure({m.name: m.mean for m in result.measures()}))]
     for line in failed:
         complain(f"{video}: {line}")

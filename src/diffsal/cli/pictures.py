@@ -18,6 +18,7 @@ from diffsal.cli.options import (
     check_output,
     complain,
     predicting,
+    say,
 )
 from diffsal.errors import InputError
 
@@ -59,14 +60,14 @@ def explain(
         part = "explained.mp4" if is_video else f"frame{frame or 0:06d}.png"
         overlay = default_outputs(source, video).overlay or Path("camera.saliency.mp4")
         output = overlay.with_suffix(f".{part}")
-    check_output(output, force)
+    check_output(output, force, (), source, weights)
     settings = {"frame": frame, "start": start, "end": end, "shift_seconds": shift, "steps": steps, "seed": seed,
                 "spacing": spacing and spacing.value, "device": device.value}
     with watched(video, expected_frames(source, start, end) if is_video else 1) as show:
         done = write_explanation(load(weights), source, output, show, **settings)
     for problem in source.problems:
         complain(problem)
-    print(f"{video}: {done} frame{'s' * (done > 1)} → {output}")
+    say(f"{video}: {done} frame{'s' * (done > 1)} → {output}")
     raise typer.Exit(int(bool(source.problems)))
 
 
@@ -158,7 +159,7 @@ def compare(
     beside = default_outputs(source, video).overlay or Path("camera.saliency.mp4")
     outputs = output or [beside.with_suffix(f".compared{ending}") for ending in (".png", ".pdf")]
     for path in outputs:
-        check_output(path, force, (".png", ".jpg", ".pdf"))
+        check_output(path, force, (".png", ".jpg", ".pdf"), source, *ground_truth or [], *(f for _, _, f in pairs))
     models = [Maps.read(name, Path(folder), source) for name, _, folder in pairs]
     humans = Humans.read(ground_truth[0], source) if ground_truth else None
     with watched(video, source.num_frames) as show:
@@ -168,13 +169,13 @@ def compare(
         write_figure(path, image)
     if comparison.scores:
         for name, mean in zip(comparison.names, comparison.means(), strict=True):
-            print(f"{name}: {mean}")
+            say(f"{name}: {mean}")
     lacking = [f"{video}: {name} has no map for {n} of the frames that count; they are left out"
                for name, n in comparison.missing.items() if n]
     problems = [*source.problems, *comparison.problems, *lacking]
     for problem in problems:
         complain(problem)
-    print(f"{video}: {len(comparison.frames)} frames compared → {', '.join(map(str, outputs))}")
+    say(f"{video}: {len(comparison.frames)} frames compared → {', '.join(map(str, outputs))}")
     raise typer.Exit(int(bool(problems)))
 
 
@@ -198,7 +199,7 @@ def report(
         problems = write_report(scores, output, sizes=sizes, num_worst=worst, on_step=show)
     for problem in problems:
         complain(problem)
-    print(f"{len(scores)} file{'s' * (len(scores) > 1)} of scores → {output}")
+    say(f"{len(scores)} file{'s' * (len(scores) > 1)} of scores → {output}")
     raise typer.Exit(int(bool(problems)))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffsal.bars import bar, interruptible
+from diffsal.cli.options import TRACEBACKS, complain, say, unforeseen
 from diffsal.errors import InputError, printable
 from diffsal.files import final_name
 from diffsal.media.source import expand, open_source
@@ -19,8 +19,6 @@ from diffsal.runtime.memory import give_back_large_blocks
 if TYPE_CHECKING:
     from diffsal.networks.diffsal import DiffSal
     from diffsal.runtime.engine import Engine
-
-TRACEBACKS = "DIFFSAL_TRACEBACKS"  # in the environment: an error that nobody foresaw ends the run and shows where
 
 
 def run_all(
@@ -56,8 +54,8 @@ def run_all(
             done += 1
             failed = failed or bool(result.problems)
             _tell(result.problems)
-            where = printable(", ".join(map(str, [*outputs.files, *([outputs.maps] if outputs.maps else [])])))
-            print(f"{printable(name)}: {result.frames} frame{'s' * (result.frames != 1)} → {where}")
+            where = ", ".join(map(str, [*outputs.files, *([outputs.maps] if outputs.maps else [])]))
+            say(f"{name}: {result.frames} frame{'s' * (result.frames != 1)} → {where}")
     return int(failed)
 
 
@@ -102,8 +100,7 @@ def _line(error: Exception, name: str, outputs: Outputs | None = None) -> str:
     if isinstance(error, InputError):
         return str(error)
     if not isinstance(error, OSError):
-        return (f"{name}: cannot be done ({type(error).__name__}: {error}); re-encode it, or report this with the "
-                f"traceback that {TRACEBACKS}=1 shows")
+        return unforeseen(error, name)
     wanted = [*outputs.files, *([outputs.maps] if outputs.maps else [])] if outputs else []
     at = final_name(str(error.filename)) if error.filename else ", ".join(map(str, wanted))
     where = f"{name} → {at}" if at else name
@@ -113,4 +110,4 @@ def _line(error: Exception, name: str, outputs: Outputs | None = None) -> str:
 
 def _tell(lines: Iterator[str] | list[str]) -> None:
     for line in lines:
-        print(f"diffsal: {printable(line)}", file=sys.stderr)
+        complain(line)

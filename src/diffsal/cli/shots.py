@@ -21,6 +21,7 @@ from diffsal.cli.options import (
     check_outputs,
     end_with,
     predicting,
+    say,
 )
 from diffsal.errors import InputError
 
@@ -58,7 +59,7 @@ def thumbnail(
     elif guess_type(place.name)[0] and not place.exists():  # a picture or video is meant, not a folder of this name
         raise InputError(f"{place}: a frame is written as one of {' '.join(THUMBNAIL_SUFFIXES)}; or name a folder")
     else:
-        check_folder(place, force)
+        check_folder(place, force, source)
     with watched(video, source.num_frames) as show:
         found = find_thumbnails(
             load(weights),
@@ -74,7 +75,7 @@ def thumbnail(
     for t in found.chosen:
         print(f"{t.rank}: {t.frame.seconds:.2f} s, frame {t.frame.index}, {t.frame.share:.0%} in one place")
     left_out = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items()) or "none left out"
-    print(
+    say(
         f"{video}: {len(found.chosen)} of {found.num_frames} frames in {found.num_shots} "
         f"shot{'s' * (found.num_shots != 1)} ({left_out}) → {place}"
     )
@@ -109,7 +110,7 @@ def shots(
         write_shots(result, place)
     print(as_table(result))
     count = len(result.shots)
-    print(f"{video}: {len(result.index)} frames in {count} shot{'s' * (count != 1)} → {', '.join(map(str, outputs))}")
+    say(f"{video}: {len(result.index)} frames in {count} shot{'s' * (count != 1)} → {', '.join(map(str, outputs))}")
     end_with(source.problems)
 
 
@@ -147,7 +148,7 @@ def qp_map(
     outputs = output or [beside(video, "qp")]
     folders = [place for place in outputs if place.suffix in ("", ".qp") or place.is_dir()]
     for folder in folders:
-        check_folder(folder, force)
+        check_folder(folder, force, source)
     endings = (".csv", ".txt", ".png", ".jpg", *OVERLAY_SUFFIXES)
     check_outputs([o for o in outputs if o not in folders], force, endings, source)
     with watched(video, source.num_frames) as show:
@@ -163,5 +164,5 @@ def qp_map(
             on_frame=show,
             **predicting(steps, seed, mute, device),
         )
-    print(f"{video}: {done} frames, blocks of {block} pixels, within {strength:g} QP → {', '.join(map(str, outputs))}")
+    say(f"{video}: {done} frames, blocks of {block} pixels, within {strength:g} QP → {', '.join(map(str, outputs))}")
     end_with(source.problems)

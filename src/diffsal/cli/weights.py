@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffsal.cli.options import Force
+from diffsal.cli.options import Force, say
 
 
 def convert(
@@ -24,9 +24,9 @@ def convert(
     from diffsal.weights.convert import convert as convert_file
 
     conversion = convert_file(checkpoint, out, half, force)
-    print(f"{checkpoint}: {conversion.title}; {conversion.parameters:,} parameters → {out}")
+    say(f"{checkpoint}: {conversion.title}; {conversion.parameters:,} parameters → {out}")
     for unused in conversion.unused:
-        print(f"  not taken over: {unused.name}, {unused.parameters:,} parameters: {unused.why}")
+        say(f"not taken over: {unused.name}, {unused.parameters:,} parameters: {unused.why}")
 
 
 def export(
@@ -40,8 +40,8 @@ def export(
     """
     from diffsal.runtime.export import export_file
 
-    export_file(weights, out, force, lambda name: print(f"{out}: graph {name}", flush=True))
-    print(f"{weights} → {out}, {out.stat().st_size:,} bytes; equal to torch to 1e-5")
+    export_file(weights, out, force, lambda name: say(f"{out}: graph {name}"))
+    say(f"{weights} → {out}, {out.stat().st_size:,} bytes; equal to torch to 1e-5")
 
 
 def info(
@@ -77,4 +77,4 @@ def push(
     from diffsal.runtime.hub_upload import push as push_files
 
     pushed = push_files(weights, repository, private)
-    print(f"{weights} → {pushed.url} ({', '.join(pushed.files)}); load it by {pushed.address}")
+    say(f"{weights} → {pushed.url} ({', '.join(pushed.files)}); load it by {pushed.address}")

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from diffsal.decisions.crop_path import PathSettings
 from diffsal.decisions.reframe import CropPath, cut_out
 from diffsal.errors import InputError
-from diffsal.files import write_whole
+from diffsal.files import write_text
 from diffsal.media.pictures import write_picture
 from diffsal.media.source import Frame, Source, open_source
 from diffsal.media.threads import prefetch
@@ -130,7 +130,7 @@ def write_path(path: CropPath, place: Path) -> None:
         for i in range(len(path.index))
     ]
     text = json.dumps(head, ensure_ascii=False)[:-1] + ', "frames": [\n' + ",\n".join(lines) + "\n]}\n"
-    write_whole(place, text.encode())
+    write_text(place, text)
 
 
 def read_path(place: Path) -> CropPath:

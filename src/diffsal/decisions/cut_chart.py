@@ -12,7 +12,7 @@ import numpy as np
 from diffsal.decisions.cuts import REST, Change, CutComparison
 from diffsal.decisions.region_chart import draw_boxes, html_page, picture_html
 from diffsal.decisions.region_peaks import AVERAGED_SECONDS, smoothed
-from diffsal.files import write_whole
+from diffsal.files import write_text, write_whole
 from diffsal.plots import COLOURS, figure_class, shortened
 
 OLD, MOST_ROWS = "0.55", 12  # the colour of A; regions in one picture, with what is elsewhere
@@ -151,4 +151,4 @@ def write_cut_chart(result: CutComparison, place: Path) -> None:
     ]
     head = ("region", "A", "B", "B − A, points", "95 % interval", "all of A", "all of B")
     caption = f"{title}: the first {result.common_seconds:.2f} s by the clock, shares of attention"
-    write_whole(place, html_page(title, picture_html(data.getvalue(), caption, head, rows)).encode())
+    write_text(place, html_page(title, picture_html(data.getvalue(), caption, head, rows)))

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffsal.decisions.crop_video import write_path
 from diffsal.decisions.reframe import CropPath
-from diffsal.files import write_whole
+from diffsal.files import write_text
 
 PATH_SUFFIXES = (".json", ".csv", ".setting", ".txt")
 KEY_TOLERANCE = 0.25  # pixels that a path between keyframes may differ from its frames
@@ -48,9 +48,9 @@ def write_crop_path(path: CropPath, place: Path) -> None:
         )
         write_csv(place, ("index", "seconds", "left", "top", "width", "height", "attention"), rows)
     elif place.suffix.lower() == ".setting":
-        write_whole(place, fusion_setting(path).encode())
+        write_text(place, fusion_setting(path))
     else:
-        write_whole(place, after_effects_keys(path).encode())
+        write_text(place, after_effects_keys(path))
 
 
 def write_csv(place: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -59,7 +59,7 @@ def write_csv(place: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    write_whole(place, text.getvalue().encode())
+    write_text(place, text.getvalue())
 
 
 def write_coco(
@@ -93,12 +93,12 @@ def write_coco(
             for k, (frame, name, box, share) in enumerate(boxes)
         ],
     }
-    write_whole(place, (json.dumps(document, ensure_ascii=False) + "\n").encode())
+    write_text(place, json.dumps(document, ensure_ascii=False) + "\n")
 
 
 def write_json(place: Path, document: dict[str, Any]) -> None:
     """A document that people may look into, whole or not at all."""
-    write_whole(place, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+    write_text(place, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
 
 
 def srt(entries: Iterable[tuple[float, float, str]]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffsal.files import write_whole
+from diffsal.files import write_text, write_whole
 from diffsal.plots import COLOURS, figure_class, plain, shortened
 
 if TYPE_CHECKING:
@@ -155,6 +155,6 @@ def html_page(title: str, body: str) -> str:
 def write_chart(result: Attended, place: Path) -> None:
     """By the ending of ``place``: ``.png``, ``.pdf``, ``.svg``, or ``.html``, a page that opens from disk."""
     if place.suffix.lower() == ".html":
-        write_whole(place, html_page(Path(result.source).name, chart_html(result)).encode())
+        write_text(place, html_page(Path(result.source).name, chart_html(result)))
         return
     write_whole(place, chart_bytes(result, place.suffix.lower()[1:]))

@@ -15,7 +15,7 @@ from diffsal.decisions.cut_detection import CutDetector
 from diffsal.decisions.exports import write_coco, write_csv, write_json
 from diffsal.decisions.region_sources import Box, MovingRegion
 from diffsal.errors import InputError
-from diffsal.files import write_whole
+from diffsal.files import write_text
 from diffsal.media.source import Source, open_source
 from diffsal.prediction.maps import Prediction
 from diffsal.prediction.pipeline import predict
@@ -263,7 +263,7 @@ def write_regions(result: Attended, place: Path) -> None:
     elif place.suffix.lower() == ".srt":
         from diffsal.decisions.region_peaks import peaks_srt
 
-        write_whole(place, peaks_srt(result).encode())
+        write_text(place, peaks_srt(result))
     else:
         from diffsal.decisions.region_chart import write_chart
 

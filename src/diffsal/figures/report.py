@@ -18,7 +18,7 @@ import numpy as np
 
 from diffsal.errors import InputError
 from diffsal.figures.charts import Point, Scatter, rank_correlation
-from diffsal.files import write_whole
+from diffsal.files import write_text
 from diffsal.scoring import results as scores
 from diffsal.scoring.literature import published_rows
 
@@ -104,7 +104,7 @@ def write_report(
         measure=measure, apart=WORST_APART, files=[str(_file(p)) for p in paths], wide=PICTURE_WIDTH,
         lower=set(documents[0][1]["protocol"]["lower_is_better"]), worst_model=_first_model(documents[0][1]),
     )
-    write_whole(out, page.encode())
+    write_text(out, page)
     return problems
 
 

@@ -20,6 +20,7 @@ SEAM_PACKETS = 2  # between a mark of damage and the key frame that shows that t
 PACKET_HEAD_BYTES = 32  # that a container has with a packet, at most
 PATIENCE = 3  # a demuxer that fails this often in a row will not recover
 BACKWARD_SECONDS = 0.1  # a stream's clock that goes back by more has started again (as ffmpeg says)
+LONGEST_REORDER_SECONDS = 10.0  # between the stamps for decoding and for display of one frame
 FORWARD_SECONDS = 10.0  # likewise forward, where a format's clock may start anew at any time
 
 
@@ -138,6 +139,8 @@ class Decoding:
         self.suspected = self.cleared = -1  # those of the last packet that is marked, and of one that was wrongly
         self.suspected_at = -SEAM_PACKETS - 1  # its number
         self.num_packets = self.num_frames = 0  # of the stream: sent to the decoder to be shown, come out of it
+        self.num_interlaced = 0  # of the frames
+        self.last_stamp = -1  # for decoding, of its packets
         self.num_stored = 0  # its packets, those included that say "as before" or are not to be shown
         self.beside_end = 0.0  # seconds: when the other streams end
         self.first_position: int | None = None  # bytes: where the stream's first packet begins in the file
@@ -170,6 +173,7 @@ class Decoding:
                         self._look_at_start(packet)
             if packet.stream.index == self.stream.index:
                 self.num_stored += packet.size > 0
+                self.last_stamp = self.last_stamp if packet.dts is None else max(self.last_stamp, packet.dts)
                 yield packet
             elif packet.pts is not None:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.origin_seconds
@@ -218,6 +222,7 @@ class Decoding:
             if frame.is_corrupt and frame.pts != self.cleared:
                 self.corrupt.add(frame.pts)
             self.num_frames += 1
+            self.num_interlaced += bool(getattr(frame, "interlaced_frame", False))
             yield frame
 
     def _is_header(self, packet: av.Packet) -> bool:
@@ -265,7 +270,10 @@ class FrameTimes:
     def seconds(self, frame: Any) -> tuple[float | None, float]:
         """(time in seconds on the container's clock, duration in seconds); None where nothing tells the first."""
         pts = frame.pts if self.has_display_stamps else None  # in AVI they are made up
-        ticks, base = self._best_effort(pts, frame.dts), frame.time_base
+        base = frame.time_base
+        if None not in (pts, frame.dts, base) and abs(pts - frame.dts) * base > LONGEST_REORDER_SECONDS:
+            pts = None  # a broken stamp: it would take all that follow along
+        ticks = self._best_effort(pts, frame.dts)
         own = None if ticks is None or not base else float(ticks * base)
         duration = float(frame.duration * base) if getattr(frame, "duration", 0) and base else 0.0
         if own is None and self.last is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from diffsal.media.container import Decoding
-from diffsal.media.probe import Size, first_data, has_more, read_size
+from diffsal.media.probe import Size, bytes_before, first_data, has_more, is_chain_whole, largest_gap, read_size
 
 STAMP_SECONDS = 1.1e-3  # time stamps of a millisecond are off by as much
 LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv")  # pass over damage without a word
 COUNTING_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "avi", "gif")  # say how many frames they hold
 STAMPED_CONTAINERS = ("mpegts", "mpeg", "ogg")  # whose end is known from their first and last stamps alone
+PACKED_CONTAINERS = ("matroska,webm", "flv")  # in which packets follow each other
+LARGEST_HEAD = 64  # bytes between two packets
 HELD_CONTAINERS = ("matroska,webm",)  # say how long the whole lasts, not how long each picture is shown
 ONE_TO_ONE_CODECS = (  # a packet is a picture that is shown
     "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "theora", "wmv1", "wmv2", "wmv3", "vc1", "msmpeg4",
@@ -76,6 +78,7 @@ class Losses:
         self.num_streams = sum(s.type in ("video", "audio", "subtitle") for s in container.streams)
         self.first_data = first_data(path) if self.size.found else None
         self.num_stated = _stated_frames(container, stream)
+        self.num_slots = max(0, stream.frames) if self.format == "avi" else 0  # with what stands for "as before"
 
     def found(self, decoding: Decoding, num_frames: int, end_seconds: float, is_part: bool) -> list[str]:
         """What is missing, a line each; ``is_part`` where the frames before some start were not read."""
@@ -87,6 +90,8 @@ class Losses:
             damage = f"{damage}; {many}" if damage else many
         if not damage and self.format in LOSING_CONTAINERS:
             damage = self.holes.found(decoding.clock.num_jumps)
+            if damage and self.format in PACKED_CONTAINERS and largest_gap(self.path) < LARGEST_HEAD:
+                damage = None  # every byte was read: the clip itself waits there
         if damage:
             lines.append(f"{damage}; what could be decoded is done, fetch it again or re-encode it for the rest")
         begin = None if is_part else self._missing_start(decoding)
@@ -95,21 +100,23 @@ class Losses:
 
     def _missing_start(self, decoding: Decoding) -> str | None:
         """Readers of Matroska and ASF go on at the next key frame: are there bytes before it that are no packets?"""
-        if decoding.first_position is None or len(decoding.streams) < self.num_streams:
-            return None
         data = self.first_data
-        if data is None:
+        if decoding.first_position is None or data is None:
             return None
-        lost = decoding.first_position - data.place - decoding.bytes_before
-        if lost <= data.spare_bytes + decoding.bytes_before * data.spare_share:
+        before = decoding.bytes_before
+        if len(decoding.streams) < self.num_streams:  # there are others, whose packets were not asked for
+            before = bytes_before(self.path, decoding.stream.index)
+        lost = decoding.first_position - data.place - before
+        if lost <= data.spare_bytes + before * data.spare_share:
             return None
         return (f"its first frames cannot be found ({lost:,} bytes before the first that can); fetch the file again or "
                 "re-encode it for them")
 
     def _undecoded(self, decoding: Decoding) -> int:
         lost = decoding.num_packets - decoding.num_frames
-        halves = decoding.num_packets > 1.8 * decoding.num_frames > 0  # fields in packets of their own
-        return lost if lost > 0 and self.codec in ONE_TO_ONE_CODECS and not halves else 0
+        if lost > 0.8 * decoding.num_frames and decoding.num_interlaced > 0.8 * decoding.num_frames:
+            lost = decoding.num_packets // 2 - decoding.num_frames  # fields in packets of their own
+        return lost if lost > 0 and self.codec in ONE_TO_ONE_CODECS else 0
 
     def _missing_end(self, decoding: Decoding, num_frames: int, end_seconds: float, is_part: bool) -> str | None:
         stated = f" of {self.stated_end:.2f} s" if self.stated_end and self.stated_end > end_seconds + 0.01 else ""
@@ -117,9 +124,12 @@ class Losses:
             return (f"ends at {end_seconds:.2f} s{stated}, the file is cut short; the {num_frames} frames before are "
                     "done, fetch the file again for the rest")
         lost = 0 if is_part or not self.num_stated else self.num_stated - decoding.num_stored
+        num_slots = 0 if is_part else self.num_slots
+        if lost <= 0 and num_slots > decoding.last_stamp + 1 and not is_chain_whole(self.path):
+            lost = num_slots - decoding.last_stamp - 1  # and its index was made from what is left
         if lost > 0:
-            return (f"{lost} of {self.num_stated} frames cannot be found; the {num_frames} others are done, fetch the "
-                    "file again for the rest")
+            return (f"{lost} of {num_frames + lost} frames cannot be found; the {num_frames} others are done, fetch "
+                    "the file again for the rest")
         if decoding.clock.has_jumped and self.format in STAMPED_CONTAINERS:
             return None  # the last stamp is of another clock than the first
         if self.format == "flv" and self.size.stated:

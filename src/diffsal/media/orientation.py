@@ -17,6 +17,7 @@ from diffsal.media.pictures import over_ground
 
 UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 ONE = 1 << 16  # in a matrix
+SWAPPED = ("rgb555be", "rgb565be", "bgr555be", "bgr565be")  # of old QuickTime; swscale 9 takes their bytes for "le"
 HD_LINES = 720  # from here on, players take unspecified colours for BT.709
 
 Matrix = tuple[int, ...]  # a, b, u, c, d, v, x, y, w
@@ -90,6 +91,8 @@ def upright(frame: av.VideoFrame) -> np.ndarray:
 def _converted(frame: av.VideoFrame, pixel_format: str, colorspace: str | None) -> av.VideoFrame:
     if not hasattr(_of_thread, "reformatter"):
         _of_thread.reformatter = VideoReformatter()
+    if frame.format.name in SWAPPED:
+        frame = _of_thread.reformatter.reformat(frame, format=frame.format.name.replace("be", "le"))
     return _of_thread.reformatter.reformat(frame, format=pixel_format, src_colorspace=colorspace)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import av
 
-from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media
+from diffsal.errors import InputError
+from diffsal.media.container import PACKET_HEAD_BYTES, SEEKABLE_CODECS, Decoding, open_media
 
 FEWEST_BYTES = 12  # of a frame in any container, its entry in the index included
+AVI_CHUNK = re.compile(rb"\d\d(dc|db|wb|pc|tx|sb|iv|__)|ix\d\d|JUNK")  # among the packets
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 MATROSKA_AFTER = tuple(map(bytes.fromhex, ("1c53bb6b", "1254c367", "114d9b74", "1941a469", "1043a770")))
 MATROSKA_HEADERS = tuple(map(bytes.fromhex, (
@@ -204,6 +207,47 @@ def first_data(path: str) -> FirstData | None:
         except (struct.error, ValueError, IndexError):
             pass  # a header that is damaged says nothing
     return None
+
+
+def bytes_before(path: str, index: int) -> int:
+    """Bytes of all other streams' packets before the first of stream ``index``, what stands round them included."""
+    found = 0
+    with suppress(av.FFmpegError, ValueError, OverflowError, InputError), open_media(path, path) as container:
+        for packet in container.demux():
+            if packet.stream.index == index:
+                break
+            found += packet.size + PACKET_HEAD_BYTES
+    return found
+
+
+def is_chain_whole(path: str) -> bool:
+    """Whether the chunks of an AVI follow each other to its end, those among the packets of kinds that belong there."""
+    place, is_inside, found = 0, False, os.path.getsize(path)
+    with open(path, "rb") as file:
+        while place + 8 <= found:
+            file.seek(place)
+            head = file.read(12)
+            kind, size = head[:4], struct.unpack("<I", head[4:8])[0]
+            if kind in (b"RIFF", b"LIST"):
+                is_inside = head[8:12] in (b"movi", b"rec ")
+                place += 12
+                continue
+            is_inside = is_inside and kind != b"idx1"
+            if not (AVI_CHUNK.fullmatch(kind) if is_inside else kind.isascii()):
+                return False
+            place += 8 + size + size % 2
+    return place <= found + 1
+
+
+def largest_gap(path: str) -> int:
+    """The most bytes between the end of a packet and the beginning of the next, whatever streams they belong to."""
+    gap, end = 0, None
+    with suppress(av.FFmpegError, ValueError, OverflowError, InputError), open_media(path, path) as container:
+        for packet in container.demux():
+            if packet.size and packet.pos is not None and packet.pos >= 0:
+                gap = max(gap, packet.pos - end if end is not None else 0)
+                end = max(end or 0, packet.pos + packet.size)
+    return gap
 
 
 def _matroska_data(file: BinaryIO) -> int:

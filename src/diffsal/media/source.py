@@ -340,7 +340,8 @@ def _probe(source: Source) -> Source:
     with open_media(source.name, source.path) as container, one_line(source.name):
         stream = picture_stream(container)
         if stream is None:
-            kinds = " and ".join(sorted({s.type for s in container.streams if s.codec_context})) or "nothing known"
+            found = {"a cover" if s.type == "video" else s.type for s in container.streams if s.codec_context}
+            kinds = " and ".join(sorted(found)) or "nothing known"
             raise InputError(f"{source.name}: holds no video, only {kinds}; give a file with a picture")
         sound = sound_stream(container)
         source.origin_seconds = start_seconds(stream, sound)

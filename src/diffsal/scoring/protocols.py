@@ -129,7 +129,7 @@ def _shuffled(p: torch.Tensor, fixated: torch.Tensor, negatives: np.ndarray | No
 
 def seed_of(*names: str | int) -> int:
     """The seed of a frame, from its names: the same however the work is divided."""
-    return zlib.crc32("/".join(map(str, names)).encode())
+    return zlib.crc32("/".join(map(str, names)).encode(errors="surrogateescape"))
 
 
 @lru_cache(maxsize=4)

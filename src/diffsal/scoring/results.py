@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diffsal.errors import InputError
-from diffsal.files import write_whole
+from diffsal.files import write_text
 from diffsal.scoring.protocols import LOWER_IS_BETTER, Protocol
 
 SCHEMA, VERSION = "diffsal.scores", 1
@@ -141,7 +141,7 @@ def write(folder: Path, document: dict, clips: list[ClipScores], protocol: Proto
         [c.set_name, c.name, i, n, model, *row]
         for c in clips for model, rows in c.scores.items()
         for i, n, row in zip(c.index, c.num_fixations, rows, strict=True)))
-    write_whole(folder / "scores.json", (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+    write_text(folder / "scores.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def _write_csv(path: Path, header: list[str], rows: Iterable[list]) -> None:
@@ -149,7 +149,7 @@ def _write_csv(path: Path, header: list[str], rows: Iterable[list]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([f"{x:.6f}" if isinstance(x, float) else x for x in row] for row in rows)
-    write_whole(path, text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def read(path: Path) -> dict:

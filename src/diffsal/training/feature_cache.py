@@ -114,6 +114,6 @@ def digest(network: nn.Module, settings: tuple) -> str:
     """SHA-256 of what features depend on: a network's weights, and ``settings``."""
     found = hashlib.sha256(repr(settings).encode())
     for name, value in sorted(network.state_dict().items()):
-        found.update(name.encode())
+        found.update(name.encode(errors="surrogateescape"))
         found.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()

@@ -52,13 +52,17 @@ def find_archives(root: Path) -> tuple[list[Path], list[Path]]:
     return sorted(ours), sorted(foreign)
 
 
-def extract(archive: Path, go_on: Callable[[], None] = lambda: None) -> int:
+def extract(
+    archive: Path, go_on: Callable[[], None] = lambda: None, note: Callable[[str], None] = lambda line: None
+) -> int:
     """Extract ``archive`` into its own folder, and return how many files were new; those of the right size stay.
 
-    ``go_on`` is called before each file, and may raise to stop.
+    One of another size (cut short, or edited since) goes to ``NAME.old``, and ``note`` is told. ``go_on`` is called
+    before each file, and may raise to stop.
 
     Raises :class:`InputError` for an archive that is damaged, encrypted, too large for the disk or grows like a bomb,
-    and for an entry that would leave the folder or is a link or a device. All entries are looked at first.
+    and for an entry that would leave the folder, is there twice, or is a link or a device. All entries are looked at
+    first.
     """
     new = 0
     try:
@@ -73,6 +77,9 @@ def extract(archive: Path, go_on: Callable[[], None] = lambda: None) -> int:
                     continue
                 with whole_file(target, flush=False) as place, entry.open() as source, place.open("wb") as file:
                     _copy(source, file, entry.size)
+                    if target.is_file() and target.stat().st_size != entry.size:
+                        kept = move_aside(target, target.with_name(f"{target.name}.old"))
+                        note(f"{target}: extracted anew; the one that was there, of another size, is now {kept.name}")
                 new += 1
     except InputError:
         raise
@@ -88,9 +95,15 @@ def extract(archive: Path, go_on: Callable[[], None] = lambda: None) -> int:
 def _check(archive: Path, entries: Iterator[Entry], go_on: Callable[[], None]) -> None:
     """Every entry before the first is written: its place, its kind, and the room that all of them need."""
     free, packed, needed, stated = shutil.disk_usage(archive.parent).free, archive.stat().st_size, 0, 0
+    seen = {hash(PurePosixPath(archive.name))}  # numbers, not names: there may be millions
     for count, entry in enumerate(entries, 1):
         go_on()
-        target = archive.parent / _safe(entry.name, archive)
+        name = _safe(entry.name, archive)
+        if hash(name) in seen:
+            raise InputError(f"{archive}: its entry {entry.name!r} is there twice, or is called as the archive; "
+                             "extract it by hand")
+        seen.add(hash(name))
+        target = archive.parent / name
         stated += entry.size
         needed += 0 if target.exists() else entry.size
         if needed > free:
@@ -98,6 +111,16 @@ def _check(archive: Path, entries: Iterator[Entry], go_on: Callable[[], None]) -
         if stated > max(SMALL_BYTES, MOST_EXPANSION * packed) or count > MOST_ENTRIES:
             raise InputError(f"{archive}: its {packed:,} bytes would become more than {stated:,} in {count:,} files; "
                              "extract it by hand if you trust it")
+
+
+def move_aside(path: Path, place: Path) -> Path:
+    """``path`` moves to ``place``, or to a name beside it that is free."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    number, free = 1, place
+    while free.exists():
+        number += 1
+        free = place.with_name(f"{place.name}{number}")
+    return path.rename(free)
 
 
 def _copy(source: IO[bytes], file: IO[bytes], size: int) -> None:

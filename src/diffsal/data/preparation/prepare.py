@@ -22,7 +22,7 @@ from diffsal.data import tables
 from diffsal.data.clip import Clip
 from diffsal.data.databases import find, gaze, record_of
 from diffsal.data.map_files import MapFiles, read_fixations
-from diffsal.data.preparation.archives import extract, find_archives
+from diffsal.data.preparation.archives import extract, find_archives, move_aside
 from diffsal.data.preparation.samples import Found, Recording, fixations
 from diffsal.data.truth import Sigma, blur_to_bytes
 from diffsal.data.workers import in_parallel
@@ -143,7 +143,7 @@ def _clips(dataset: str, root: Path, result: Prepared) -> list[Clip]:
 
 
 def _extract(archive: Path, result: Prepared) -> None:
-    result.made["files out of archives"] += extract(archive, result.go_on)
+    result.made["files out of archives"] += extract(archive, result.go_on, result.notes.append)
 
 
 # --- one clip -----------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def _draw_missing_maps(truth: MapFiles, sigma: Sigma, settings: Preparation, res
         target = truth.maps / truth.map_names.get(number, f"{path.stem.replace('fixMap', 'eyeMap')}.png")
         pixels = width * sigma.fraction(width, _degrees_wide(settings.recording, width))
         if target.exists():  # the database's own, perhaps: moved aside, and never twice
-            _move_aside(target, truth.maps.with_name(f"{truth.maps.name}.old") / target.name)
+            move_aside(target, truth.maps.with_name(f"{truth.maps.name}.old") / target.name)
         write_picture(target, blur_to_bytes(fixated, pixels))
         result.made["maps"] += 1
 
@@ -324,20 +324,10 @@ def _beside(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path:
 def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple], result: Prepared) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([columns, *rows])
-    data = text.getvalue().encode()
+    data = text.getvalue().encode(errors="surrogateescape")
     if path.suffix == ".gz":
         path = path.with_name(path.name[: -len(".gz")])
     if path.exists() and path.read_bytes() != data:  # somebody has edited it, perhaps
-        kept = _move_aside(path, path.with_name(f"{path.name}.old"))
+        kept = move_aside(path, path.with_name(f"{path.name}.old"))
         result.notes.append(f"{path}: made anew; the one that was there is now {kept.name}")
     write_whole(path, data)
-
-
-def _move_aside(path: Path, place: Path) -> Path:
-    """``path`` moves to ``place``, or to a name beside it that is free."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    number, free = 1, place
-    while free.exists():
-        number += 1
-        free = place.with_name(f"{place.name}{number}")
-    return path.rename(free)
