@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from diffsal.data.databases import synthetic
-from tests.fuzz import NUM_KINDS, SECONDS, SEED, report
+from tests.fuzz import CASES, NUM_KINDS, SECONDS, SEED, report
+from tests.movies import tone, write_movie
 
 LEAST_KILLS = 2
 
@@ -47,20 +49,23 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def campaign(kind: str, prepared: Path, arguments: list[str], compare, tmp_path: Path) -> None:
-    """Kill at random moments in fresh copies of ``prepared`` for this kind's share of the time."""
+def campaign(kind: str, prepared: Path, arguments: list[str], compare, tmp_path: Path, again=lambda root: []) -> None:
+    """Kill at random moments in fresh copies of ``prepared`` for this kind's share of the time.
+
+    ``again(root)`` is what the command needs beside ``arguments`` where it was killed before.
+    """
     whole = tmp_path / "whole"
     shutil.copytree(prepared, whole)
     seconds, rng = finish(arguments, whole), np.random.default_rng([SEED, *kind.encode()])
     expected, kills, end = compare(whole), 0, time.monotonic() + 2 * SECONDS / NUM_KINDS
-    while kills < LEAST_KILLS or time.monotonic() < end:
+    while kills < LEAST_KILLS or (kills < CASES // 10 if CASES else time.monotonic() < end):
         root = tmp_path / f"cut{kills}"
         shutil.copytree(prepared, root)
         for _ in range(int(rng.integers(1, 4))):
-            kill_after(arguments, root, float(rng.uniform(0.2, 1.0)) * seconds)
+            kill_after([*arguments, *again(root)], root, float(rng.uniform(0.2, 1.0)) * seconds)
         kills += 1
         if compare(root) != expected or list(root.rglob(".*")):  # the next run removes what a killed one left
-            finish(arguments, root)
+            finish([*arguments, *again(root)], root)
         assert compare(root) == expected, root
         assert not [p for p in root.rglob(".*")], root
         shutil.rmtree(root)
@@ -95,3 +100,29 @@ def test_evaluate(tmp_path, weights):
     arguments = command("evaluate", "hollywood2", "--data", ".", "--weights", weights, "--workers", 1, "--out", "out",
                         "--maps", "maps", "--force", "--no-baselines")
     campaign("kill: evaluate", root, arguments, sets, tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+def test_predict(tmp_path):
+    root = tmp_path / "prepared"
+    root.mkdir()
+    write_movie(root / "a.mp4", num_frames=40, sound=tone(1.6, 44_100), sound_rate=44_100)
+    arguments = command("predict", "a.mp4", "-o", "out.mp4", "--maps", "maps", "--npz", "a.npz", "--json", "a.json",
+                        "--moments", "m.png", "--qp-map", "q.csv", "--force")
+    campaign("kill: predict", root, arguments, contents, tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+@pytest.mark.skipif(SECONDS < 600 and not CASES, reason="in the campaign; tests/training/test_engine.py kills at three")
+def test_train(tmp_path):
+    from tests.processes import NARROW
+
+    root = synthetic.write("dhf1k", tmp_path / "prepared/data").parent
+
+    def weights(folder: Path) -> dict[str, bytes] | None:
+        path = folder / "run/dhf1k.safetensors"
+        return {name: value.tobytes() for name, value in load_file(path).items()} if path.exists() else None
+
+    arguments = command("train", "dhf1k", *NARROW, "--data", "data", "--out", "run")
+    campaign("kill: train", root, arguments, weights, tmp_path,
+             lambda root: ["--resume"] if (root / "run/last.pt").exists() else [])

@@ -193,6 +193,21 @@ def test_a_clip_that_waits_has_lost_nothing_and_one_with_a_damaged_frame_has(tmp
     assert len(list(source.frames())) == 19 and len(source.problems) == 1 and "damaged" in source.problems[0]
 
 
+def test_a_gif_whose_blocks_do_not_follow_each_other_says_so(tmp_path):
+    from PIL import Image
+
+    path, shots = tmp_path / "a.gif", [Image.new("RGB", (64, 48), (40 * i, 0, 0)) for i in range(6)]
+    shots[0].save(path, save_all=True, append_images=shots[1:], duration=40, comment=b"made by a test")
+    source = open_source(path)
+    assert len(list(source.frames())) == 6 and source.problems == []
+    data = path.read_bytes()
+    place = data.index(b"\x21\xf9\x04", len(data) // 2)  # what stands before a picture
+    path.write_bytes(data[:place] + b"\x77" + data[place:])
+    source = open_source(path)
+    list(source.frames())
+    assert len(source.problems) == 1 and "damaged in the middle" in source.problems[0]
+
+
 def test_frames_that_a_decoder_holds_back_are_told(tmp_path):
     """Without its first key frame a clip loses more than half; that many packets are not fields of frames."""
     whole = write_movie(tmp_path / "a.mkv", num_frames=40, options={"g": "25", "sc_threshold": "0"})

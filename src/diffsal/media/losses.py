@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from diffsal.media.container import Decoding
-from diffsal.media.probe import Size, bytes_before, first_data, has_more, is_chain_whole, largest_gap, read_size
+from diffsal.media.probe import (
+    Size,
+    bytes_before,
+    first_data,
+    has_more,
+    is_chain_whole,
+    is_gif_whole,
+    largest_gap,
+    read_size,
+)
 
 STAMP_SECONDS = 1.1e-3  # time stamps of a millisecond are off by as much
 LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv")  # pass over damage without a word
@@ -92,6 +101,8 @@ class Losses:
             damage = self.holes.found(decoding.clock.num_jumps)
             if damage and self.format in PACKED_CONTAINERS and largest_gap(self.path) < LARGEST_HEAD:
                 damage = None  # every byte was read: the clip itself waits there
+        if self.format == "gif" and self.size.found and not damage and not self.size.is_cut_short:
+            damage = None if is_gif_whole(self.path) else "damaged in the middle"
         if damage:
             lines.append(f"{damage}; what could be decoded is done, fetch it again or re-encode it for the rest")
         begin = None if is_part else self._missing_start(decoding)

@@ -239,6 +239,32 @@ def is_chain_whole(path: str) -> bool:
     return place <= found + 1
 
 
+def is_gif_whole(path: str) -> bool:
+    """Whether the blocks of a GIF follow each other to its trailer; FFmpeg passes over what it does not know."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        place = 13 + _colours(data[10])
+        while data[place] != 0x3B:
+            if data[place] == 0x21:  # an extension
+                place += 2
+            elif data[place] == 0x2C:  # a picture: where it is, its colours, the width of its codes
+                place += 11 + _colours(data[place + 9])
+            elif data[place]:
+                return False
+            while data[place]:
+                place += 1 + data[place]
+            place += 1
+    except IndexError:
+        return False
+    return True
+
+
+def _colours(flags: int) -> int:
+    """Bytes of a table of colours."""
+    return 3 * (2 << (flags & 7)) if flags & 0x80 else 0
+
+
 def largest_gap(path: str) -> int:
     """The most bytes between the end of a packet and the beginning of the next, whatever streams they belong to."""
     gap, end = 0, None
