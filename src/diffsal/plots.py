@@ -22,8 +22,9 @@ def figure_class() -> Any:
 
 
 def plain(words: str) -> str:
-    """With nothing that matplotlib reads as mathematics."""
-    return words.replace("$", r"\$")
+    """With nothing that matplotlib reads as mathematics or cannot draw: control characters, bytes that are no UTF-8."""
+    shown = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in words)
+    return shown.replace("$", r"\$")
 
 
 def shortened(words: str, width: int) -> str:
