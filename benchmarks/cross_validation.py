@@ -1,14 +1,14 @@
 r"""Choices for the compact network that rest on every clip of the pack: cross-validation, scenes kept together.
 
-    python benchmarks/cross_validation.py train GAZE OUT NAME --init mobilenet_v2_imagenet.safetensors \
-        --init yamnet_audioset.safetensors [SETTING=VALUE …] [--folds 0 2]
+    python benchmarks/cross_validation.py train GAZE OUT NAME [SETTING=VALUE …] [--folds 0 2] \
+        --init mobilenet_v2_imagenet.safetensors --init yamnet_audioset.safetensors
     python benchmarks/cross_validation.py report OUT
 
 ``train`` runs `diffsal train compact` at a small size and budget, once per fold, with the fold's scenes held out, and
 appends each held-out clip's scores to ``OUT/results.jsonl``: as the recipe finishes the network, without each of the
-priors, and with other gains (``FINISHES``). Folds that are there already are left alone; two commands with
-other ``--folds`` can run beside each other. ``report`` prints the means over clips, and the difference from the first
-row clip by clip with its standard error.
+priors, and with other gains (``FINISHES``). Each fold's weights stay as ``OUT/NAME-FOLD.safetensors``. Folds that are
+there already are left alone; two commands with other ``--folds`` can run beside each other. ``report`` prints the means
+over clips, and the difference from the first row clip by clip with its standard error.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def run(options: argparse.Namespace, fold: int, scenes: list[str]) -> None:
             "training_seconds": round(trained - began), "seconds": round(time.perf_counter() - began)}
     with (options.out / "results.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
+    shutil.move(weights, options.out / f"{options.name}-{fold}.safetensors")
     shutil.rmtree(folder)
 
 

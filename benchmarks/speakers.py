@@ -1,10 +1,11 @@
 """Whose face speaks: gains and controls over clips with sound, against human fixations.
 
-    python benchmarks/speakers.py GAZE [--clips 011,021,022,025] [--weights compact]
+    python benchmarks/speakers.py GAZE [--clips 011,021,022,025] [--weights compact | CLIP=WEIGHTS …]
 
 For every fifth frame that at least five observers look at, the map is finished in several ways (no prior of sound, the
-sound prior, speakers at several gains, both) under the clip's own sound and under controls: another moment's sound,
-another clip's, and the picture half a second late. CC / SIM / NSS at the clip's size, mean over frames, then clips.
+sound prior, speakers at several gains and widths, both) under the clip's own sound and under controls: another moment's
+sound, another clip's, and the picture half a second late. CC / SIM / NSS at the clip's size, mean over frames, then
+clips. With CLIP=WEIGHTS each clip has its own network: those of ``cross_validation.py``, which have not seen it.
 """
 
 from __future__ import annotations
@@ -25,18 +26,17 @@ from diffsal.prediction.hearing import Heard
 from diffsal.prediction.maps import FinishedMaps
 from diffsal.prediction.pipeline import Stream, queue_size, sound_for
 from diffsal.prediction.plan import Plan
+from diffsal.prediction.speakers import speaking_map
 from diffsal.runtime.engine import as_engine
 from diffsal.weights.files import load
 
-SETTINGS = {
-    "no prior of sound": {"sound_gain": 0.0, "speaker_gain": 0.0},
-    "sound prior 3": {"sound_gain": 3.0, "speaker_gain": 0.0},
-    "speakers 0.5": {"sound_gain": 0.0, "speaker_gain": 0.5},
-    "speakers 1": {"sound_gain": 0.0, "speaker_gain": 1.0},
-    "speakers 1.5": {"sound_gain": 0.0, "speaker_gain": 1.5},
-    "speakers 2": {"sound_gain": 0.0, "speaker_gain": 2.0},
-    "speakers 1, sound prior 3": {"sound_gain": 3.0, "speaker_gain": 1.0},
-    "speakers 1.5, sound prior 3": {"sound_gain": 3.0, "speaker_gain": 1.5},
+SETTINGS = {  # gains of the finish, and how wide a face's Gaussian is
+    "no prior of sound": ({"sound_gain": 0.0, "speaker_gain": 0.0}, 0.5),
+    "sound prior 3": ({"sound_gain": 3.0, "speaker_gain": 0.0}, 0.5),
+    **{f"speakers {gain:g}, spread {spread:g}": ({"sound_gain": 0.0, "speaker_gain": gain}, spread)
+       for spread in (0.5, 0.75, 1.0) for gain in (0.5, 1.0, 1.5, 2.0)},
+    **{f"speakers {gain:g}, spread {spread:g}, sound prior 3": ({"sound_gain": 3.0, "speaker_gain": gain}, spread)
+       for spread in (0.5, 0.75, 1.0) for gain in (1.0, 1.5)},
 }
 SOUNDS = ("own", "another moment's", "another clip's", "picture 0.5 s late", "muted")
 
@@ -45,19 +45,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--clips", default="011,021,022,025")
-    parser.add_argument("--weights", default="compact")
+    parser.add_argument("--weights", nargs="+", default=["compact"])
     options = parser.parse_args()
     names = options.clips.split(",")
-    engine = as_engine(load(options.weights))
-    engine.finish = replace(engine.finish, sound_gain=3.0, speaker_gain=1.0)
+    given = dict(one.split("=", 1) for one in options.weights if "=" in one)
     scores: dict[tuple[str, str], list[np.ndarray]] = {}
     videos = {name: options.data / "videos" / "find" / f"{name}.mp4" for name in names}
     for i, name in enumerate(names):
+        engine = as_engine(load(given[name] if given else options.weights[0]))
+        engine.finish = replace(engine.finish, sound_gain=3.0, speaker_gain=1.0)
         clip = gaze.read_clip(videos[name], options.data / "gaze" / "find" / f"{name}.csv")
         found = score_clip(engine, clip, sound_for(engine, open_source(videos[names[i - 1]])))
         for key, rows in found.items():
             scores.setdefault(key, []).append(np.mean(rows, axis=0))
-            print(f"{name}  {key[1]:28s} {key[0]:20s} {' / '.join(f'{v:.3f}' for v in scores[key][-1])}", flush=True)
+            print(f"{name}  {key[1]:42s} {key[0]:20s} {' / '.join(f'{v:.3f}' for v in scores[key][-1])}", flush=True)
     print(f"\n| finish | {' | '.join(SOUNDS)} |\n|{'---|' * (len(SOUNDS) + 1)}")
     for setting in SETTINGS:
         cells = [" / ".join(f"{v:.3f}" for v in np.mean(scores[sound, setting], axis=0)) for sound in SOUNDS]
@@ -84,9 +85,11 @@ def score_clip(engine, clip, other: Sound) -> dict[tuple[str, str], list[list[fl
                 continue
             for sound, heard in zip(SOUNDS, (*window.heard, Heard()), strict=True):
                 raw = stream.draw([window], sampling, heard=[heard])[0]
-                for setting, gains in SETTINGS.items():
+                scored = [face for face in heard.faces if face.speaking is not None]
+                for setting, (gains, spread) in SETTINGS.items():
                     engine.finish = replace(engine.finish, **gains)
-                    maps = stream.finished(window, raw, heard)
+                    speaker = speaking_map(scored, *window.frame.size, spread) if scored else None
+                    maps = stream.finished(window, raw, heard._replace(speaker=speaker))
                     saliency = FinishedMaps(window.frame, maps).prediction().saliency
                     rows.setdefault((sound, setting), []).append(metrics(saliency, *truth))
             engine.finish = replace(engine.finish, sound_gain=3.0, speaker_gain=1.0)

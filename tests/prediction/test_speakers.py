@@ -161,9 +161,11 @@ def test_the_map_is_each_faces_gaussian_times_its_score():
     found = speaking_map(faces, 112, 192)  # two pixels for each place of the map
     y, x = np.unravel_index(found.argmax(), found.shape)
     assert (x, y) == (15, 15) and found.max() == pytest.approx(0.8, abs=1e-3)
-    at = found[15, 25]  # one half-size of 20 pixels to the right: exp(-1/2)
+    at = found[15, 30]  # three quarters of its 40 pixels to the right: exp(-1/2)
     assert at == pytest.approx(0.8 * np.exp(-0.5), rel=0.05)
-    assert found[32, 72] == pytest.approx(0.1, rel=0.05) and found[55, 0] < 0.02
+    assert found[32, 72] == pytest.approx(0.1, rel=0.1) and found[55, 0] < 0.02
+    narrow = speaking_map(faces, 112, 192, spread=0.5)
+    assert narrow[15, 25] == pytest.approx(0.8 * np.exp(-0.5), rel=0.05)
 
 
 def test_a_crop_is_the_middle_of_what_the_authors_cut():

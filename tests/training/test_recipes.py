@@ -17,6 +17,7 @@ from torch import nn
 
 from diffsal.config import ModelConfig
 from diffsal.data.databases import DATASETS, stavis, synthetic
+from diffsal.diffusion.samplers import ddim_step
 from diffsal.diffusion.schedule import NoiseSchedule
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
@@ -163,6 +164,30 @@ def test_nothing_is_seen_or_heard_where_a_modality_is_dropped(data):
     assert not torch.equal(blind.video[0], seeing.video[0]) and torch.equal(blind.audio, seeing.audio)
     _, deaf = phase_of(data, [*SHORT, "databases=avad", "audio_encoder=yamnet", "mute_share=1"], "audio_visual")
     assert not any(deaf.examples[n].heard for n in range(4)) and deaf.examples[0].seen
+
+
+def test_an_own_estimate_makes_s_t_as_sampling_comes_to_it(data):
+    settings = [*SHORT, "dropout=0"]
+    model, phase = phase_of(data, [*settings, "own_estimate=true"])
+    network, (_, plain) = phase.prepare(model), phase_of(data, settings)
+    batch = Batch.of([phase.examples[0], phase.examples[1]])
+    batch.t = torch.tensor([499, 999])
+    inputs, seen = phase.inputs(batch), []
+    model.eval().unet.register_forward_pre_hook(lambda unet, arguments: seen.append(arguments[:2]))
+    features = network.features(*inputs)
+    expected = model.sample(features, batch.noise, steps=1)[0]
+    del seen[:]
+    phase.losses(network, batch).sum().backward()
+    (_, first), (x_t, t) = seen
+    assert first.tolist() == [999, 999] and torch.equal(t, batch.t)
+    by_hand = ddim_step(model.schedule, batch.noise[0], expected, 999, 499)  # Algorithm 2's second state
+    torch.testing.assert_close(x_t[0], by_hand, rtol=0, atol=1e-4)
+    assert torch.equal(x_t[1], batch.x_t[1]) and not torch.allclose(x_t[0], batch.x_t[0], atol=0.01)
+    own = phase.losses(network, batch).detach()
+    as_before = plain.losses(plain.prepare(model), batch).detach()
+    assert own[0] != as_before[0] and own[1] == pytest.approx(as_before[1].item(), rel=1e-5)
+    with pytest.raises(InputError, match="own_estimate=true is for networks that predict x_0"):
+        configure("dhf1k", ["own_estimate=true", "predicts=noise"])
 
 
 def test_a_direct_prediction_ignores_noise_and_timestep_and_sampling_a_noise_target_gives_a_map():

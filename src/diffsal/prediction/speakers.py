@@ -47,6 +47,7 @@ KEPT_FRAMES = 64  # for which what was found can be asked for: more than are eve
 LEAST_RATE = 0.1  # frames per second below which fewer are kept
 HISTORY_SECONDS = 6.0  # before the first map that are read, so that it is as if all had been
 MAP_SIZE = (56, 96)
+FACE_SPREAD = 0.75  # standard deviation of a face's Gaussian, in its larger sides: docs/compact.md, "Who speaks"
 
 
 class SpeakingFace(NamedTuple):
@@ -267,8 +268,10 @@ def _only_what_is_asked() -> Any:
     return options
 
 
-def speaking_map(faces: list[SpeakingFace], height: int, width: int) -> Float[ndarray, "56 96"]:
-    """Each face's score times a Gaussian whose standard deviation is half its larger side; the largest counts.
+def speaking_map(
+    faces: list[SpeakingFace], height: int, width: int, spread: float = FACE_SPREAD
+) -> Float[ndarray, "56 96"]:
+    """Each face's score times a Gaussian of ``spread`` of its larger side as standard deviation; the largest counts.
 
     ``height`` and ``width`` are the picture's, in pixels; 0 far from every face.
     """
@@ -277,7 +280,7 @@ def speaking_map(faces: list[SpeakingFace], height: int, width: int) -> Float[nd
     y = ((np.arange(rows) + 0.5) * height / rows - 0.5)[:, None]
     drawn = np.zeros(MAP_SIZE, np.float32)
     for face in faces:
-        centre, half = (face.left + face.width / 2, face.top + face.height / 2), max(face.width, face.height) / 2
-        distance = ((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * half**2)
+        centre, wide = (face.left + face.width / 2, face.top + face.height / 2), spread * max(face.width, face.height)
+        distance = ((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * wide**2)
         drawn = np.maximum(drawn, np.float32(face.speaking or 0.0) * np.exp(-distance).astype(np.float32))
     return drawn

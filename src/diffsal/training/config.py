@@ -54,6 +54,7 @@ class TrainConfig(Settings):
     sim_weight: Weight = 0.0
     nss_weight: Weight = 0.0
     target_noise: Weight = 0.01  # times N(0, 1), added to S_0 before the noise of its timestep
+    own_estimate: bool = False  # S_t below T - 1 is made of the network's own S_0 at T - 1, as in sampling
     last_timestep_share: Share = 0.0  # of the examples at t = T - 1, where sampling starts; the others uniformly
     init_share: Share = 0.0  # of the network that it starts from (--init), in the weights that are written at the end
     mute_share: Share = 0.0  # of the examples with sound, trained without it

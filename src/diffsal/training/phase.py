@@ -42,18 +42,36 @@ class Learning:
 
 
 class Denoiser(nn.Module):
-    """The network as Algorithm 1 calls it: pixels or a frozen encoder's features, sound, S_t and t → its prediction."""
+    """The network as Algorithm 1 calls it: pixels or a frozen encoder's features, sound, S_t and t → its prediction.
 
-    def __init__(self, model: DiffSal) -> None:
+    With ``own_estimate`` and ``noise`` ε, S_t is replaced by :meth:`estimated`.
+    """
+
+    def __init__(self, model: DiffSal, own_estimate: bool = False) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.own_estimate = model, own_estimate
 
     def forward(
         self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], frames: UInt8[Tensor, "b f h w 3"] | None,
         scales: Scales | None, mel: Float[Tensor, "b 1 n m k"] | None, heard: Bool[Tensor, " b"],
-        seen: Bool[Tensor, " b"],
+        seen: Bool[Tensor, " b"], noise: Float[Tensor, "b 1 h w"] | None = None,
     ) -> Float[Tensor, "b 1 h w"]:
-        return self.model.predict(x_t, t, self.features(frames, scales, mel, heard, seen))
+        features = self.features(frames, scales, mel, heard, seen)
+        if self.own_estimate and noise is not None:
+            x_t = self.estimated(x_t, t, features, noise)
+        return self.model.predict(x_t, t, features)
+
+    @torch.no_grad()
+    def estimated(
+        self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], features: Features, noise: Float[Tensor, "b 1 h w"]
+    ) -> Float[Tensor, "b 1 h w"]:
+        """S_t as Algorithm 2 comes to it from T − 1: the network's own S_0, and the noise that it began with.
+
+        One more call, without gradient. At T − 1 S_t stays as it is: no step is before it.
+        """
+        last = self.model.schedule.num_timesteps - 1
+        x_0 = self.model.denoise(noise, torch.full_like(t, last), features)
+        return torch.where((t < last).view(-1, 1, 1, 1), self.model.schedule.add_noise(x_0, noise, t), x_t)
 
     def features(
         self, frames: UInt8[Tensor, "b f h w 3"] | None, scales: Scales | None,
@@ -133,7 +151,7 @@ class Phase:
             synchronise_batch_norm(model)
         if learning.gradient_checkpointing:
             checkpoint_gradients(model.video_encoder)
-        self.denoiser = Denoiser(model)
+        self.denoiser = Denoiser(model, self.config.own_estimate)
         self.cache = FeatureCache.of(self.cache_folder, model) if self.cache_folder is not None else None
         self.examples.find = self.scored.find = None if self.cache is None else partial(_find, self.cache, self.reader)
         return cast(nn.Module, torch.compile(self.denoiser)) if self.config.compile else self.denoiser
@@ -190,7 +208,7 @@ class Phase:
         """One value per example."""
         batch = batch.to(self.shard.device)
         inputs = self.inputs(batch)
-        prediction = network(batch.x_t, batch.t, *inputs).float()
+        prediction = network(batch.x_t, batch.t, *inputs, batch.noise).float()
         return self.objective(
             prediction, batch.target, batch.noise, batch.x_t, batch.t, self.denoiser.model.schedule, batch.fixated)
 

@@ -46,6 +46,9 @@ class Recipe(NamedTuple):
         if isinstance(changed.train, DatabaseConfig) and changed.finish != Finish():
             raise InputError("exponent, motion_gain, sound_gain, speaker_gain and centre_gain are not for databases: "
                              "the paper's maps are scored as the network gives them")
+        if changed.train.own_estimate and changed.model.predicts != "x_0":
+            raise InputError("own_estimate=true is for networks that predict x_0, "
+                             f"not predicts={changed.model.predicts}")
         if changed.model.audio_encoder is None and changed.finish.sound_gain:
             changed = changed._replace(finish=replace(changed.finish, sound_gain=0.0))
         return changed
@@ -71,7 +74,8 @@ def compact() -> Recipe:
         noise_widths=(32, 24, 16), time_width=128, fusion_width=24, output_width=16, map_stride=4, audio_key="add",
         centre_prior=True,
     )
-    finish = Finish(exponent=1.1, motion_gain=1.25, speaker_gain=1.0, centre_gain=0.4545, centre=((0.0,),))
+    finish = Finish(exponent=1.1, motion_gain=1.25, sound_gain=3.0, speaker_gain=1.0, centre_gain=0.4545,
+                    centre=((0.0,),))
     return Recipe(model, GazeConfig(validation_scenes=VALIDATION_SCENES), finish)
 
 
