@@ -1,10 +1,11 @@
 """The page in Chromium: frames per second, processor time, and whether memory grows with a video's length.
 
-    python benchmarks/web.py [VIDEO] [--minutes 10] [--frame-rate 25] [--size 90x160] [--save]
+    python benchmarks/web.py [VIDEO] [--minutes 10] [--frame-rate 25] [--size 90x160] [--save] [--engine webgpu]
 
 Opens VIDEO, or a made one of that length with sound, and prints every minute of it the memory that Chromium's
 processes hold for themselves, and what the page says; ``--save`` saves the overlay, too, and prints the highest
-memory meanwhile. Needs Chromium and playwright.
+memory meanwhile. ``--engine webgpu`` takes WebGPU even where Chromium only imitates a graphics card. Needs Chromium
+and playwright.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from diffsal.web.server import page_server
 
+ARGUMENTS = ["--no-sandbox", "--mute-audio", "--enable-unsafe-webgpu"]
 MAP_BYTES = 56 * 96 * 2
 
 
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--frame-rate", type=int, default=25)
     parser.add_argument("--size", default="90x160", help="HEIGHTxWIDTH")
     parser.add_argument("--save", action="store_true")
+    parser.add_argument("--engine", choices=["auto", "webgpu", "wasm"], default="auto")
     options = parser.parse_args()
     height, width = map(int, options.size.split("x"))
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
@@ -43,9 +46,10 @@ def main() -> None:
             Path(folder) / "long.mp4", options.minutes, options.frame_rate, height, width
         )
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--mute-audio"])
+        browser = driver.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
         page = browser.new_page()
-        page.goto(f"http://localhost:{server.server_address[1]}/")
+        page.add_init_script("delete window.showSaveFilePicker;")  # no dialog: the browser has no screen
+        page.goto(f"http://localhost:{server.server_address[1]}/?engine={options.engine}")
         while not (page.text_content("#status") or "").startswith("Ready"):
             time.sleep(0.2)
         print(

@@ -11,11 +11,13 @@ ARGUMENTS = [
     "--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio",
     "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",  # a camera that shows a moving pattern
 ]  # fmt: skip
+NO_DIALOG = "delete window.showSaveFilePicker;"  # which a browser without a screen cannot show
 
 
-def open_page(context, port: int):
-    """The page of the server at ``port``, with its network loaded."""
+def open_page(context, port: int, script: str = NO_DIALOG):
+    """The page of the server at ``port``, with its network loaded; ``script`` runs before the page's own."""
     page = context.new_page()
+    page.add_init_script(script)
     page.goto(f"http://localhost:{port}/")
     wait(page, "document.getElementById('status').textContent.startsWith('Ready')")
     return page

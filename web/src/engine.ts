@@ -1,5 +1,6 @@
 // The network, by ONNX Runtime Web, and one clip's way through it: frames in, finished maps out.
 
+import type { Engine } from "./choice";
 import { brightness, finishMap, movingAlone, Synchrony, type Finish } from "./finish";
 import { grid, type Grid } from "./grid";
 import { frameNoise } from "./noise";
@@ -17,26 +18,55 @@ export interface Config {
   preprocessing: { mean: number[]; std: number[] };
 }
 
+/** A part of the network did not run: no fault of the file that it was to run on. */
+export class EngineError extends Error {}
+
 export class Network {
   private constructor(
     readonly ort: Ort, readonly config: Config, readonly finish: Finish, private readonly parts: Record<string, any>,
   ) {}
 
   /** Of the bytes of an ONNX file that `diffsal export` wrote: its outputs are the files of its four parts. */
-  static async open(ort: Ort, bytes: Uint8Array, config: Config, finish: Finish): Promise<Network> {
+  static async open(ort: Ort, bytes: Uint8Array, config: Config, finish: Finish, engine: Engine): Promise<Network> {
     const outer = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
     const files = await outer.run({});
     const parts: Record<string, any> = {};
     for (const name of ["frames", "window", "sound", "denoise"]) {
-      parts[name] = await ort.InferenceSession.create(files[name].data, { executionProviders: ["wasm"] });
+      // What `denoise` takes of `window` stays on the graphics card
+      const place = engine === "webgpu" && name === "window" ? { preferredOutputLocation: "gpu-buffer" } : {};
+      parts[name] = await ort.InferenceSession.create(files[name].data, { executionProviders: [engine], ...place });
     }
     await outer.release();
     return new Network(ort, config, finish, parts);
   }
 
+  async close(): Promise<void> {
+    for (const part of Object.values(this.parts)) await part.release();
+  }
+
+  /** One map of nothing, with sound. Raises an error if a part cannot run, or if what comes is not a map. */
+  async warmUp(): Promise<void> {
+    const { height, width, num_frames, preprocessing } = this.config;
+    const black = new Uint8Array(height * width * 3);
+    const bright = brightness(black, width, height, preprocessing.mean, preprocessing.std);
+    const features = await this.encodeFrame(black);
+    const map = await this.draw(
+      Array(num_frames / 2).fill(features), Array(num_frames).fill(bright), new Float32Array(96 * 64), frameNoise(height * width, 0, 0),
+    );
+    if (!map.values.every((v) => v >= 0 && v <= 1)) throw new Error("it computes values that are no map");
+  }
+
+  private async run(part: string, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+    try {
+      return await this.parts[part].run(feeds);
+    } catch (error) {
+      throw new EngineError(error instanceof Error ? error.message : String(error));
+    }
+  }
+
   async encodeFrame(rgb: Uint8Array): Promise<Tensor[]> {
     const { height, width } = this.config;
-    const out = await this.parts.frames.run({ images: new this.ort.Tensor("uint8", rgb, [1, height, width, 3]) });
+    const out = await this.run("frames", { images: new this.ort.Tensor("uint8", rgb, [1, height, width, 3]) });
     return [out.scale_0, out.scale_1, out.scale_2];
   }
 
@@ -57,16 +87,17 @@ export class Network {
       });
       feeds[`scale_${s}`] = new ort.Tensor("float32", stacked, [1, c, frames.length, h, w]);
     }
-    const conditions = await this.parts.window.run(feeds);
+    const conditions = await this.run("window", feeds);
     const audio = mel
-      ? (await this.parts.sound.run({ mel: new ort.Tensor("float32", mel, [1, 1, 1, 96, 64]) })).audio
+      ? (await this.run("sound", { mel: new ort.Tensor("float32", mel, [1, 1, 1, 96, 64]) })).audio
       : new ort.Tensor("float32", new Float32Array(1024), [1, 1024, 1, 1, 1]);
-    const { map } = await this.parts.denoise.run({
+    const { map } = await this.run("denoise", {
       ...conditions, audio,
       x_t: new ort.Tensor("float32", noise, [1, 1, config.height, config.width]),
       t: new ort.Tensor("int64", BigInt64Array.from([999n]), [1]),
       heard: new ort.Tensor("bool", Uint8Array.from([mel ? 1 : 0]), [1]),
     });
+    for (const condition of Object.values<Tensor>(conditions)) condition.dispose();
     return grid(map.dims[3], map.dims[2], Float32Array.from(map.data));
   }
 }

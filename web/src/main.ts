@@ -2,6 +2,7 @@
 
 import { mapAt, moved, peak, share, type SeenMap } from "./attention";
 import { brightest, COLOUR_MAPS, colours, heat } from "./colours";
+import { wishOf } from "./choice";
 import { Regions } from "./regions";
 import { saveOverlay } from "./save";
 import { Timeline } from "./timeline";
@@ -13,6 +14,7 @@ const overlay = $<HTMLCanvasElement>("heat");
 const side = $<HTMLCanvasElement>("side");
 const colourChoice = $<HTMLSelectElement>("colours");
 const opacity = $<HTMLInputElement>("opacity");
+const engineChoice = $<HTMLSelectElement>("engine");
 const small = document.createElement("canvas"); // a map at its own size
 
 let maps: SeenMap[] = [];
@@ -24,6 +26,7 @@ let duration = 0;
 let table = colours("inferno");
 let stream: MediaStream | null = null;
 let job = 0; // each file, picture and camera has a number; what the worker says about an earlier one is not for the screen
+let saving: AbortController | null = null; // ends the saving of a video, while there is one
 let ending = new AbortController(); // ends what the page itself still does for the job
 
 const regions = new Regions(overlay, $("region"), $("regions"), () => draw(), (message) => tell(message));
@@ -42,8 +45,14 @@ function fail(message: string): void {
 }
 
 worker.onmessage = ({ data }) => {
+  if (data.kind === "engine") return showEngine(data);
   if (data.job !== job) return;
-  if (data.kind === "ready") tell(`Ready. ${data.threads} thread${data.threads > 1 ? "s" : ""}.`);
+  if (data.kind === "ready" && document.body.dataset.state !== "working") tell(`Ready. ${$("engine-name").textContent}.`);
+  else if (data.kind === "again") {
+    maps = [];
+    movement = [];
+    tell("WebGPU stopped; once more with WASM …");
+  }
   else if (data.kind === "failed") fail(data.message);
   else if (data.kind === "opened") duration = data.duration;
   else if (data.kind === "map") {
@@ -66,6 +75,12 @@ worker.onmessage = ({ data }) => {
   } else if (data.kind === "next") sendCameraFrame();
 };
 worker.onerror = (event) => fail(`The page's worker stopped: ${event.message}`);
+
+/** Beside the choice: what computes, and why it is not what was wished for. */
+function showEngine({ engine, name, reason }: { engine: string; name: string; reason?: string }): void {
+  document.body.dataset.engine = engine;
+  $("engine-name").textContent = reason ? `${name} (${reason})` : name;
+}
 
 /** Ends the job before, at once, and begins the next: its number. */
 function begin(next: typeof mode, chosen: File | null, message: string): number {
@@ -224,22 +239,49 @@ $("save-png").onclick = () => {
   canvas.toBlob((blob) => blob && download(blob, `${stem()}.saliency.png`));
 };
 $("save-video").onclick = async () => {
+  if (saving) return saving.abort();
   if (!file) return;
-  const { signal } = ending;
-  const [own, shown, name] = [job, maps, stem()];
+  const stopping = (saving = new AbortController());
+  const [own, shown, button] = [job, maps, $("save-video")];
+  const bar = $<HTMLProgressElement>("progress");
+  button.textContent = "Cancel saving";
   try {
-    const saved = await saveOverlay(file, (context, seconds, width, height) => {
+    const saved = await saveOverlay(file, `${stem()}.saliency`, (context, seconds, width, height) => {
       const seen = mapAt(shown, seconds);
       if (seen) paint(context, seen, width, height, Number(opacity.value));
-    }, (part) => own === job && tell(`Saving: ${Math.round(100 * part)} %.`), signal);
+    }, (part) => {
+      if (own !== job) return;
+      bar.hidden = false;
+      bar.value = part;
+      tell(`Saving: ${Math.round(100 * part)} %.`);
+    }, AbortSignal.any([ending.signal, stopping.signal]));
     if (own !== job) return;
-    download(saved.blob, `${name}.saliency.${saved.extension}`);
-    tell("Saved.");
+    if (saved.blob) download(saved.blob, saved.name);
+    tell(`Saved ${saved.name}.`);
   } catch (error) {
-    if (own === job) tell(`The video cannot be saved: ${(error as Error).message}`, true);
+    const { name, message } = error as Error;
+    if (own === job) name === "AbortError" ? tell("Not saved.") : tell(`The video cannot be saved: ${message}`, true);
+  } finally {
+    if (saving === stopping) saving = null;
+    button.textContent = "Save video";
+    if (own === job) bar.hidden = true;
   }
 };
 
+function load(): void {
+  worker.postMessage({ kind: "load", job, wish: engineChoice.value, base: new URL("./", location.href).href });
+}
+
+engineChoice.onchange = () => {
+  const address = new URL(location.href);
+  address.searchParams.set("engine", engineChoice.value);
+  history.replaceState(null, "", address);
+  const again = file;
+  if (again) worker.postMessage({ kind: "begin", job: ++job }); // what runs on the engine before is over
+  else tell("Loading the network …");
+  load();
+  if (again) open(again);
+};
 for (const name of COLOUR_MAPS) colourChoice.add(new Option(name));
 colourChoice.onchange = () => {
   table = colours(colourChoice.value);
@@ -291,7 +333,8 @@ async function start(): Promise<void> {
       return;
     }
   }
-  worker.postMessage({ kind: "load", job, base: new URL("./", location.href).href });
+  engineChoice.value = wishOf(location.href);
+  load();
   requestAnimationFrame(tick);
 }
 start();

@@ -1,12 +1,15 @@
 // The thread that works: reads a file's frames and sound, runs the network, and posts finished maps.
 
 import { ALL_FORMATS, AudioSampleSink, BlobSource, Input, VideoSampleSink, type InputAudioTrack } from "mediabunny";
-import { Network, Stream, type FinishedMap } from "./engine";
+import type { Wish } from "./choice";
+import { EngineError, Stream, type FinishedMap } from "./engine";
 import { shrinkPicture } from "./grid";
-import { convertYuv } from "./yuv";
+import { load, type Loaded } from "./loading";
 import { MelTrack, Resampler, SAMPLE_RATE } from "./sound";
+import { convertYuv } from "./yuv";
 
-let network: Promise<Network>;
+let loaded: Promise<Loaded>;
+let base: string; // where the page lies
 let camera: Stream | null = null;
 let current = 0; // the number of the page's job: a file, a picture, or the camera
 let turn: Promise<void> = Promise.resolve(); // one job at a time: the next begins when the one before has seen that it is over
@@ -34,31 +37,6 @@ class Job {
     const { width, height } = found.map;
     this.tell({ kind: "map", index: found.index, seconds: found.seconds, map, width, height }, [map.buffer]);
   };
-}
-
-async function fetchBytes(url: string): Promise<Uint8Array<ArrayBuffer>> {
-  const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`${url}: ${answer.status} ${answer.statusText}`);
-  return new Uint8Array(await answer.arrayBuffer());
-}
-
-async function load(base: string, job: Job): Promise<Network> {
-  const about = await (await fetch(base + "weights.json")).json();
-  const ort = await import(/* @vite-ignore */ base + "ort.wasm.min.mjs");
-  // The service worker keeps large files by their whole address: another version has another
-  const packed = await fetchBytes(`${base}ort-wasm-simd-threaded.wasm.gz?version=${ort.env.versions.web}`);
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const wasm = await new Response(stream).arrayBuffer();
-  ort.env.wasm.wasmBinary = wasm;
-  ort.env.wasm.wasmPaths = base;
-  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency || 1) : 1;
-  const bytes = await fetchBytes(`${base}${about.file}?sha256=${about.sha256}`);
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  const hash = [...digest].map((b) => b.toString(16).padStart(2, "0")).join("");
-  if (hash !== about.sha256) throw new Error("The weights are damaged: their SHA-256 is not the expected one. Reload the page.");
-  const opened = await Network.open(ort, bytes, about.config, about.finish);
-  job.tell({ kind: "ready", threads: ort.env.wasm.numThreads });
-  return opened;
 }
 
 async function readSound(track: InputAudioTrack, job: Job): Promise<MelTrack | null> {
@@ -97,7 +75,7 @@ async function readSound(track: InputAudioTrack, job: Job): Promise<MelTrack | n
 }
 
 async function video(input: Input, job: Job): Promise<void> {
-  const opened = await network;
+  const { network } = await loaded;
   const track = await input.getPrimaryVideoTrack();
   if (!track) throw new Error("it holds no picture");
   if (!(await track.canDecode())) throw new Error(`this browser cannot decode ${track.codec ?? "its video"}; convert it to H.264 or VP9`);
@@ -106,7 +84,7 @@ async function video(input: Input, job: Job): Promise<void> {
   const duration = await input.computeDuration();
   job.tell({ kind: "opened", frameRate: statistics.averagePacketRate, duration, sound: !!audio });
   const sound = audio && (await audio.canDecode()) ? await readSound(audio, job) : null;
-  const stream = new Stream(opened, statistics.averagePacketRate, sound, job.map);
+  const stream = new Stream(network, statistics.averagePacketRate, sound, job.map);
   const colour = await track.getColorSpace(); // as the file says; browsers guess otherwise than FFmpeg does
   const started = performance.now();
   let count = 0;
@@ -125,7 +103,7 @@ async function video(input: Input, job: Job): Promise<void> {
     } else await sample.copyTo(rgba, { format: "RGBA" });
     const { timestamp } = sample;
     sample.close();
-    await stream.add(timestamp, shrinkPicture(rgba, w, h, opened.config.width, opened.config.height));
+    await stream.add(timestamp, shrinkPicture(rgba, w, h, network.config.width, network.config.height));
     if (++count % 10 === 0) job.tell({ kind: "progress", seconds: timestamp, framesPerSecond: (1000 * count) / (performance.now() - started) });
   }
   job.check();
@@ -134,33 +112,65 @@ async function video(input: Input, job: Job): Promise<void> {
 }
 
 async function picture(pixels: ImageData, job: Job): Promise<void> {
-  const opened = await network;
+  const { network } = await loaded;
   job.check();
-  const stream = new Stream(opened, 1, null, job.map);
-  await stream.add(0, shrinkPicture(pixels.data, pixels.width, pixels.height, opened.config.width, opened.config.height));
+  const stream = new Stream(network, 1, null, job.map);
+  await stream.add(0, shrinkPicture(pixels.data, pixels.width, pixels.height, network.config.width, network.config.height));
   await stream.end();
   job.tell({ kind: "done", frames: 1, framesPerSecond: 0 });
 }
 
 async function cameraFrame(pixels: ImageData, seconds: number, job: Job): Promise<void> {
-  const { config } = await network;
+  const { config } = (await loaded).network;
   job.check();
   await camera!.add(seconds, shrinkPicture(pixels.data, pixels.width, pixels.height, config.width, config.height));
   job.tell({ kind: "next" });
 }
 
-async function work(data: any, job: Job): Promise<void> {
+/** The network on the wished-for engine; the one before is closed. */
+async function open(base: string, wish: Wish, job: Job): Promise<void> {
+  const before = loaded;
+  loaded = Promise.resolve(before).catch(() => undefined).then(async (last) => {
+    await last?.network.close().catch(() => undefined); // of a graphics card that is gone
+    return load(base, wish);
+  });
   try {
-    job.check();
-    if (data.kind === "video") {
-      const input = new Input({ source: new BlobSource(data.file), formats: ALL_FORMATS });
-      await video(input, job).finally(() => input.dispose());
-    } else if (data.kind === "picture") await picture(data.pixels, job);
-    else if (data.kind === "frame") await cameraFrame(data.pixels, data.seconds, job);
-    else if (data.kind === "camera") {
-      camera = new Stream(await network, 10, null, job.map);
-      job.tell({ kind: "next" });
-    }
+    const { engine, name, reason } = await loaded;
+    postMessage({ kind: "engine", engine, name, reason });
+    job.tell({ kind: "ready" });
+  } catch (error) {
+    postMessage({ kind: "engine", engine: "none", name: "nothing", reason: (error as Error).message });
+    job.tell({ kind: "failed", message: (error as Error).message });
+  }
+}
+
+async function work(data: any, job: Job): Promise<void> {
+  if (data.kind === "load") return open((base = data.base), data.wish, job);
+  job.check();
+  if (data.kind === "video") {
+    const input = new Input({ source: new BlobSource(data.file), formats: ALL_FORMATS });
+    await video(input, job).finally(() => input.dispose());
+  } else if (data.kind === "picture") await picture(data.pixels, job);
+  else if (data.kind === "frame") await cameraFrame(data.pixels, data.seconds, job);
+  else if (data.kind === "camera") {
+    camera = new Stream((await loaded).network, 10, null, job.map);
+    job.tell({ kind: "next" });
+  }
+}
+
+/** WebGPU stopped while it was at work (a driver that was reset, a card that went to sleep): the job begins again with WASM. */
+async function workAgain(data: any, job: Job, reason: string): Promise<void> {
+  job.tell({ kind: "again", reason });
+  await open(base, "wasm", job);
+  await work(data.kind === "frame" ? { kind: "camera" } : data, job);
+}
+
+async function workOrTell(data: any, job: Job): Promise<void> {
+  try {
+    await work(data, job).catch(async (error) => {
+      const lost = error instanceof EngineError && !job.over && (await loaded).engine === "webgpu";
+      return lost ? workAgain(data, job, error.message) : Promise.reject(error);
+    });
   } catch (error) {
     job.tell({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
   }
@@ -169,8 +179,5 @@ async function work(data: any, job: Job): Promise<void> {
 onmessage = ({ data }) => {
   const job = new Job(data.job);
   if (data.kind === "begin") current = data.job;
-  else if (data.kind === "load") {
-    network = load(data.base, job);
-    network.catch((error) => job.tell({ kind: "failed", message: error.message }));
-  } else turn = turn.then(() => work(data, job));
+  else turn = turn.then(() => workOrTell(data, job));
 };
