@@ -1,5 +1,6 @@
 """The page on WebGPU, which Chromium imitates in software: the same maps, and what happens when it fails."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def picture(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.skipif(not os.environ.get("DIFFSAL_WEBGPU"), reason="many minutes on an imitated card: DIFFSAL_WEBGPU=1")
 def test_maps_on_webgpu_are_the_python_engines_and_a_card_that_stops_gives_way_to_wasm(chromium, clip, picture):
     page = open_with(chromium, "?engine=webgpu", KEEP_DEVICE)
     assert page.evaluate("() => document.body.dataset.engine") == "webgpu", page.text_content("#engine-name")
