@@ -4,7 +4,7 @@
 
 Opens VIDEO, or a made one of that length with sound, and prints every minute of it the memory that Chromium's
 processes hold for themselves, and what the page says; ``--save`` saves the overlay, too, and prints the highest
-memory meanwhile. ``--engine webgpu`` takes WebGPU even where Chromium only imitates a graphics card. Needs Chromium
+memory meanwhile. ``--engine webgpu`` takes WebGPU, which Chromium may only imitate. Needs Chromium
 and playwright.
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--frame-rate", type=int, default=25)
     parser.add_argument("--size", default="90x160", help="HEIGHTxWIDTH")
     parser.add_argument("--save", action="store_true")
-    parser.add_argument("--engine", choices=["auto", "webgpu", "wasm"], default="auto")
+    parser.add_argument("--engine", choices=["wasm", "webgpu"], default="wasm")
     options = parser.parse_args()
     height, width = map(int, options.size.split("x"))
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")

@@ -113,7 +113,7 @@ def test_a_card_that_gives_no_device_gives_way_to_wasm(chromium):
     page.context.close()
 
 
-def test_an_imitated_card_is_not_taken_unasked_and_its_engine_not_fetched(chromium):
+def test_a_card_is_not_taken_unasked_and_its_engine_not_fetched(chromium):
     page = open_with(chromium, "", "")
     assert page.evaluate("() => document.body.dataset.engine") == "wasm"
     assert "asyncify" not in fetched(page) and "ort-wasm-simd-threaded.wasm.gz" in fetched(page)

@@ -1,30 +1,21 @@
-// Which engine runs the network: WebGPU where there is a graphics card, else WASM.
+// Which engine runs the network: WASM, or WebGPU where it is asked for and the browser gives a graphics card.
 
 export type Engine = "webgpu" | "wasm";
-export type Wish = Engine | "auto";
 
-/** What is looked at of a GPUAdapter; older browsers have `isFallbackAdapter` on the adapter itself. */
+/** What is looked at of a GPUAdapter. */
 export interface Adapter {
-  isFallbackAdapter?: boolean;
-  info?: { vendor?: string; architecture?: string; isFallbackAdapter?: boolean };
+  info?: { vendor?: string; architecture?: string };
 }
 
-/** The wish that an address states: `?engine=webgpu` or `?engine=wasm`. */
-export function wishOf(address: string): Wish {
-  const engine = new URL(address).searchParams.get("engine");
-  return engine === "webgpu" || engine === "wasm" ? engine : "auto";
-}
-
-/** A graphics card that software imitates is slower than WASM. */
-export function isSoftware(adapter: Adapter): boolean {
-  return !!(adapter.isFallbackAdapter || adapter.info?.isFallbackAdapter) || adapter.info?.architecture === "swiftshader";
+/** The engine that an address asks for: `?engine=webgpu`; WASM else. */
+export function wishOf(address: string): Engine {
+  return new URL(address).searchParams.get("engine") === "webgpu" ? "webgpu" : "wasm";
 }
 
 /** The engine to try first, and why it is not the one that was wished for. `adapter` null: the browser gives none. */
-export function choose(wish: Wish, adapter: Adapter | null): { engine: Engine; reason?: string } {
-  if (wish === "wasm") return { engine: "wasm" };
-  if (!adapter) return { engine: "wasm", ...(wish === "webgpu" && { reason: "this browser gives no WebGPU adapter" }) };
-  return { engine: wish === "auto" && isSoftware(adapter) ? "wasm" : "webgpu" };
+export function choose(wish: Engine, adapter: Adapter | null): { engine: Engine; reason?: string } {
+  if (wish === "wasm" || adapter) return { engine: wish };
+  return { engine: "wasm", reason: "this browser gives no WebGPU adapter" };
 }
 
 /** What the page says of the engine that runs. */

@@ -1,6 +1,6 @@
 // Fetches the weights and an engine, and opens the network on it; a WebGPU that fails gives way to WASM.
 
-import { choose, named, type Adapter, type Engine, type Wish } from "./choice";
+import { choose, named, type Adapter, type Engine } from "./choice";
 import { Network } from "./engine";
 
 const FILES: Record<Engine, { script: string; wasm: string }> = {
@@ -50,7 +50,7 @@ async function adapterOf(): Promise<Adapter | null> {
 }
 
 /** Raises an error for weights that cannot be had or are damaged, and where WASM cannot run them either. */
-export async function load(base: string, wish: Wish): Promise<Loaded> {
+export async function load(base: string, wish: Engine): Promise<Loaded> {
   const adapter = wish === "wasm" ? null : await adapterOf();
   let { engine, reason } = choose(wish, adapter);
   const { about, bytes } = await fetchWeights(base);

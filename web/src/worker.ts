@@ -1,7 +1,7 @@
 // The thread that works: reads a file's frames and sound, runs the network, and posts finished maps.
 
 import { ALL_FORMATS, AudioSampleSink, BlobSource, Input, VideoSampleSink, type InputAudioTrack } from "mediabunny";
-import type { Wish } from "./choice";
+import type { Engine } from "./choice";
 import { EngineError, Stream, type FinishedMap } from "./engine";
 import { shrinkPicture } from "./grid";
 import { load, type Loaded } from "./loading";
@@ -128,7 +128,7 @@ async function cameraFrame(pixels: ImageData, seconds: number, job: Job): Promis
 }
 
 /** The network on the wished-for engine; the one before is closed. */
-async function open(base: string, wish: Wish, job: Job): Promise<void> {
+async function open(base: string, wish: Engine, job: Job): Promise<void> {
   const before = loaded;
   loaded = Promise.resolve(before).catch(() => undefined).then(async (last) => {
     await last?.network.close().catch(() => undefined); // of a graphics card that is gone
