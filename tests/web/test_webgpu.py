@@ -36,11 +36,8 @@ class Handler(PageHandler):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    with page_server(0) as server, playwright.sync_playwright() as driver:
+def chromium(driver):
+    with page_server(0) as server:
         server.RequestHandlerClass = Handler
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, "--enable-unsafe-webgpu"])
