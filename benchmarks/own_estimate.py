@@ -17,17 +17,18 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from ablations import SHARD
+from gaze_clips import HELD_OUT
 
 from diffsal.diffusion.samplers import ddim_step
 from diffsal.diffusion.schedule import timestep_grid
 from diffsal.networks.diffsal import DiffSal
 from diffsal.training.examples import Batch
+from diffsal.training.objective import correlation
 from diffsal.training.phase import Denoiser
 from diffsal.training.phases import gaze_phases
 from diffsal.training.recipes import configure
 from diffsal.weights.files import load
 
-CLIPS = ("021", "BasketballDrive", "Cactus", "Couple", "Lee", "Traffic")
 STEPS = 4
 
 
@@ -48,14 +49,10 @@ def scores(model: DiffSal, data: Path, stride: int) -> dict[str, np.ndarray]:
                 t = torch.tensor([now])
                 x_0, told = (model.denoise(x_t, t, features) for x_t in (
                     own, model.schedule.add_noise(batch.target, batch.noise, t)))
-                rows.append([_cc(x_0, batch.target), _cc(told, batch.target)])
+                rows.append([correlation(x, batch.target).item() for x in (x_0, told)])
                 own = ddim_step(model.schedule, own, x_0, now, after) if after >= 0 else own
             found[windows.reader.clips[view.clip].name].append(rows)
     return {name: np.mean(rows, axis=0).T for name, rows in found.items()}
-
-
-def _cc(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float(np.corrcoef(a.flatten().numpy(), b.flatten().numpy())[0, 1])
 
 
 def main() -> None:
@@ -66,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     clips = scores(load(options.weights), options.data, options.stride)
     print(f"| | S_t of | {' | '.join(f't = {t}' for t in timestep_grid(STEPS)[:-1])} |\n|---|---|{'---|' * STEPS}")
-    hevc = np.mean([clips[name] for name in CLIPS[1:]], axis=0)
+    hevc = np.mean([clips[name] for name in HELD_OUT[1:]], axis=0)
     for name, rows in (*clips.items(), ("HEVC, mean of the five", hevc)):
         for source, row in zip(("Algorithm 2", "the people's map"), rows, strict=True):
             print(f"| {name} | {source} | {' | '.join(f'{value:.3f}' for value in row)} |", flush=True)

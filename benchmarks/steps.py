@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from gaze_clips import HELD_OUT
 
 from diffsal.data.databases.gaze import GazeClip, read_set, saliency_map
 from diffsal.media.source import open_source
@@ -21,7 +22,6 @@ from diffsal.prediction.pipeline import predict
 from diffsal.runtime.engine import Engine
 from diffsal.runtime.loading import load_engine
 
-CLIPS = ("021", "BasketballDrive", "Cactus", "Couple", "Lee", "Traffic")
 CASES = ((1, 1), (2, 1), (4, 1), (8, 1), (4, 8))  # steps, samples
 NUM_FRAMES, MIN_OBSERVERS, SIZE = 12, 5, (112, 192)
 
@@ -47,7 +47,7 @@ def scores(engine: Engine, clip: GazeClip) -> dict[tuple[int, int], float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("gaze", type=Path)
-    parser.add_argument("clips", nargs="*", default=CLIPS)
+    parser.add_argument("clips", nargs="*", default=HELD_OUT)
     options = parser.parse_args()
     engine = load_engine()
     for name in ("find", "hevc"):

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.errors import InputError
 from diffsal.media.source import open_source
 from diffsal.networks.diffsal import DiffSal
@@ -21,6 +20,7 @@ from diffsal.prediction import pipeline as prediction
 from diffsal.training.recipes import compact
 from diffsal.weights.files import load, save
 from tests import processes
+from tests.commands import outcome
 from tests.movies import picture, tone, write_movie
 
 
@@ -29,12 +29,7 @@ def run(weights, monkeypatch, tmp_path, capfd):
     """``run("a.mp4", "--mute")`` in an empty folder → (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
-    def command(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["predict", *arguments, "--weights", str(weights)])
-        return int(stopped.value.code or 0), *capfd.readouterr()
-
-    return command
+    return lambda *arguments: outcome(capfd, "predict", *arguments, "--weights", str(weights))
 
 
 def movie(path, **options):

@@ -9,6 +9,7 @@ import pytest
 from diffsal.cli import commands as cli
 from diffsal.cli.options import check_output, say
 from diffsal.errors import InputError
+from tests.commands import outcome
 from tests.movies import write_movie
 
 
@@ -17,12 +18,7 @@ def run(monkeypatch, tmp_path, capsys):
     """``run("shots", "a.mp4")`` in ``tmp_path`` → (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
-    def command(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(list(arguments))
-        return int(stopped.value.code or 0), *capsys.readouterr()
-
-    return command
+    return lambda *arguments: outcome(capsys, *arguments)
 
 
 @pytest.mark.parametrize("line", [

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffsal.cli import commands as cli
 from diffsal.decisions.cut_chart import draw_cut_chart, shown_names
 from diffsal.decisions.cut_files import as_document, write_cuts
 from diffsal.decisions.cuts import CutComparison, check_sizes, compare_cuts
@@ -18,6 +17,7 @@ from diffsal.decisions.region_sources import read_regions
 from diffsal.decisions.regions import measure_regions
 from diffsal.errors import InputError
 from diffsal.media.source import open_source
+from tests.commands import outcome
 from tests.movies import write_movie
 from tests.standin import StandIn
 
@@ -145,12 +145,7 @@ def run(cuts, monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("diffsal.runtime.loading.load", lambda name: StandIn(noise=0.0, sound=False))
 
-    def command(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main(["compare", "a.mp4", *arguments])
-        return int(end.value.code or 0), *capfd.readouterr()
-
-    return command
+    return lambda *arguments: outcome(capfd, "compare", "a.mp4", *arguments)
 
 
 def test_command(run, tmp_path):

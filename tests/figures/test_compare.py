@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.errors import InputError
 from diffsal.figures.compare import Comparison, Humans, Maps, Score, measure
 from diffsal.media.source import open_source
+from tests.commands import outcome
 from tests.movies import write_movie
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 41  # at 10 frames a second; every fifth counts: 0, 5 … 40
@@ -90,12 +90,7 @@ def test_without_humans_the_frames_are_where_the_models_differ(clip):
 def run(clip, monkeypatch, capfd):
     monkeypatch.chdir(clip)
 
-    def command(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["compare", "a.mp4", *arguments])
-        return int(stopped.value.code or 0), *capfd.readouterr()
-
-    return command
+    return lambda *arguments: outcome(capfd, "compare", "a.mp4", *arguments)
 
 
 def test_command(run, clip):

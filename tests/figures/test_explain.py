@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from diffsal.cli import commands as cli
 from diffsal.config import ModelConfig
 from diffsal.errors import InputError
 from diffsal.figures.explain import LISTENS, SPEAKS, explain, frame_seconds, with_faces
@@ -22,6 +21,7 @@ from diffsal.prediction.pipeline import predict
 from diffsal.prediction.speakers import SpeakingFace
 from diffsal.training.recipes import compact
 from diffsal.weights.files import save
+from tests.commands import outcome
 from tests.movies import tone, write_movie
 
 WIDTHS = (32, 16, 16, 8)
@@ -112,12 +112,7 @@ def run(model, monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
     save(model, tmp_path / "tiny.safetensors")
 
-    def command(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["explain", *map(str, arguments), "--weights", "tiny.safetensors"])
-        return int(stopped.value.code or 0), *capfd.readouterr()
-
-    return command
+    return lambda *arguments: outcome(capfd, "explain", *map(str, arguments), "--weights", "tiny.safetensors")
 
 
 def test_command(run, clip, tmp_path):

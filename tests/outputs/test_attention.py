@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.errors import InputError
 from diffsal.media.source import Source
 from diffsal.outputs.attention import Region, entropy_bits, moved, peaks, read_region
@@ -16,6 +15,7 @@ from diffsal.outputs.attention_json import SCHEMA, VERSION, AttentionWriter
 from diffsal.outputs.moments import MomentsWriter
 from diffsal.prediction.maps import Prediction
 from diffsal.prediction.speakers import SpeakingFace
+from tests.commands import outcome
 from tests.movies import write_movie
 from tests.standin import StandIn
 
@@ -94,12 +94,7 @@ def run(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("diffsal.runtime.loading.load_engine", lambda *_: StandIn(noise=0))
 
-    def command(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["predict", *arguments])
-        return int(stopped.value.code or 0), *capfd.readouterr()
-
-    return command
+    return lambda *arguments: outcome(capfd, "predict", *arguments)
 
 
 def test_command_writes_the_documented_file(run, tmp_path):

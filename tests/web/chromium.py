@@ -1,25 +1,53 @@
 """The page in Chromium, driven by Playwright: opened, given files, and asked for its maps."""
 
 import shutil
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import numpy as np
+
+from diffsal.web.server import page_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 ARGUMENTS = [
     "--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio",
     "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",  # a camera that shows a moving pattern
 ]  # fmt: skip
+EXAMPLE = Path(__file__).parents[2] / "examples" / "bigbuckbunny.mp4"
 NO_DIALOG = "delete window.showSaveFilePicker;"  # which a browser without a screen cannot show
 
 
-def open_page(context, port: int, script: str = NO_DIALOG):
+@contextmanager
+def serving(handler: type | None = None) -> Iterator[int]:
+    """The port of a server of the page, with ``handler`` in the place of its own."""
+    with page_server(0) as server:
+        server.RequestHandlerClass = handler or server.RequestHandlerClass
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def first_seconds(path: Path, seconds: float) -> Path:
+    """The example's beginning with its sound, its packets as they are."""
+    with av.open(str(EXAMPLE)) as source, av.open(str(path), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in (*source.streams.video, *source.streams.audio)}
+        for packet in source.demux():
+            if packet.dts is not None and packet.dts * packet.time_base < seconds:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    return path
+
+
+def open_page(context, port: int, script: str = NO_DIALOG, search: str = "", seconds: float = 300):
     """The page of the server at ``port``, with its network loaded; ``script`` runs before the page's own."""
     page = context.new_page()
     page.add_init_script(script)
-    page.goto(f"http://localhost:{port}/")
-    wait(page, "document.getElementById('status').textContent.startsWith('Ready')")
+    page.goto(f"http://localhost:{port}/{search}")
+    wait(page, "document.getElementById('status').textContent.startsWith('Ready')", seconds)
     return page
 
 

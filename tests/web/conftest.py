@@ -1,8 +1,12 @@
 """One Chromium for all tests of the page."""
 
+from pathlib import Path
+
+import av
+import cv2
 import pytest
 
-from tests.web.chromium import ARGUMENTS, CHROMIUM
+from tests.web.chromium import ARGUMENTS, CHROMIUM, EXAMPLE
 
 
 @pytest.fixture(scope="package")
@@ -19,3 +23,12 @@ def browser(driver):
     browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
     yield browser
     browser.close()
+
+
+@pytest.fixture(scope="package")
+def picture(tmp_path_factory) -> Path:
+    """The example's first frame."""
+    path = tmp_path_factory.mktemp("picture") / "picture.png"
+    with av.open(str(EXAMPLE)) as video:
+        cv2.imwrite(str(path), next(video.decode(video=0)).to_ndarray(format="bgr24"))
+    return path

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import threading
 from pathlib import Path
 
 import av
@@ -11,19 +10,15 @@ import numpy as np
 import pytest
 
 import diffsal
-from diffsal.web.server import page_server
-from tests.web.chromium import maps_of, open_file, open_page, wait, wait_for
+from tests.web.chromium import first_seconds, maps_of, open_file, open_page, serving, wait, wait_for
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "bigbuckbunny.mp4"
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("web")]
 
 
 @pytest.fixture(scope="module")
 def page(browser):
-    with page_server(0) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield open_page(browser, server.server_address[1])
-        server.shutdown()
+    with serving() as port:
+        yield open_page(browser, port)
 
 
 def cc(own: np.ndarray, saliency: np.ndarray) -> float:
@@ -34,15 +29,7 @@ def cc(own: np.ndarray, saliency: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
-    """The first half second of the example, its packets as they are."""
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    with av.open(str(EXAMPLE)) as source, av.open(str(path), "w") as target:
-        streams = {s.index: target.add_stream_from_template(s) for s in (*source.streams.video, *source.streams.audio)}
-        for packet in source.demux():
-            if packet.dts is not None and packet.dts * packet.time_base < 0.5:
-                packet.stream = streams[packet.stream.index]
-                target.mux(packet)
-    return path
+    return first_seconds(tmp_path_factory.mktemp("clip") / "clip.mp4", 0.5)
 
 
 def test_a_clip_with_sound_plays_and_its_maps_are_the_python_engines(page, clip, tmp_path):
@@ -67,14 +54,6 @@ def test_a_clip_with_sound_plays_and_its_maps_are_the_python_engines(page, clip,
     saved.value.save_as(overlay)
     with av.open(str(overlay)) as video:
         assert sum(1 for _ in video.decode(video=0)) >= 12 and video.streams.audio
-
-
-@pytest.fixture(scope="module")
-def picture(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("picture") / "picture.png"
-    with av.open(str(EXAMPLE)) as video:
-        cv2.imwrite(str(path), next(video.decode(video=0)).to_ndarray(format="bgr24"))
-    return path
 
 
 def test_a_picture_has_the_python_engines_map(page, picture):

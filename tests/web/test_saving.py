@@ -1,6 +1,5 @@
 """Saving two minutes of overlay: the file grows on disk, can be cancelled, and the browser's memory stays flat."""
 
-import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import numpy as np
 import psutil
 import pytest
 
-from diffsal.web.server import PageHandler, page_server
+from diffsal.web.server import PageHandler
 from tests.movies import tone, write_movie
-from tests.web.chromium import NO_DIALOG, open_page, wait
+from tests.web.chromium import NO_DIALOG, open_page, serving, wait
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("web")]
 SECONDS, RATE = 120, 5
@@ -61,11 +60,8 @@ class Handler(PageHandler):
 
 @pytest.fixture(scope="module")
 def port():
-    with page_server(0) as server:
-        server.RequestHandlerClass = Handler
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
+    with serving(Handler) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")

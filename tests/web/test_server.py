@@ -3,22 +3,20 @@
 import hashlib
 import http.client
 import json
-import threading
 
 import pytest
 
 from diffsal.errors import InputError
 from diffsal.web.server import export_page, page_folder, page_server, weights_file
+from tests.web.chromium import serving
 
 LARGEST_BYTES = 25 << 20  # of the page and its weights
 
 
 @pytest.fixture(scope="module")
 def port():
-    with page_server(0) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
+    with serving() as port:
+        yield port
 
 
 def ask(port: int, path: str, host: str | None = None, method: str = "GET") -> tuple[http.client.HTTPResponse, bytes]:

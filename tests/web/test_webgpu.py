@@ -1,20 +1,16 @@
 """The page on WebGPU, which Chromium imitates in software: the same maps, and what happens when it fails."""
 
 import os
-import threading
 from pathlib import Path
 
-import av
-import cv2
 import pytest
 
 import diffsal
-from diffsal.web.server import PageHandler, page_server
-from tests.web.chromium import ARGUMENTS, CHROMIUM, maps_of, open_file, wait
-from tests.web.test_page import EXAMPLE, cc
+from diffsal.web.server import PageHandler
+from tests.web.chromium import ARGUMENTS, CHROMIUM, first_seconds, maps_of, open_file, open_page, serving, wait
+from tests.web.test_page import cc
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("web")]
-READY = "document.getElementById('status').textContent.startsWith('Ready')"
 KEEP_DEVICE = """{
   const request = GPUAdapter.prototype.requestDevice;
   GPUAdapter.prototype.requestDevice = async function (wanted) {
@@ -37,24 +33,19 @@ class Handler(PageHandler):
 
 @pytest.fixture(scope="module")
 def chromium(driver):
-    with page_server(0) as server:
-        server.RequestHandlerClass = Handler
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Handler) as port:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, "--enable-unsafe-webgpu"])
-        yield browser, f"http://localhost:{server.server_address[1]}/"
+        yield browser, port
         browser.close()
-        server.shutdown()
 
 
 def open_with(chromium, search: str, in_worker: str):
     """The page at an address with ``search``, whose worker runs ``in_worker`` first."""
-    browser, address = chromium
+    browser, port = chromium
     Handler.before = in_worker
-    page = browser.new_context().new_page()
-    page.goto(address + search)
+    page = open_page(browser.new_context(), port, search=search, seconds=900)
     if page.evaluate("async () => !(await navigator.gpu?.requestAdapter())"):
         pytest.skip("this Chromium imitates no WebGPU adapter")
-    wait(page, READY, 900)
     return page
 
 
@@ -65,22 +56,7 @@ def fetched(page) -> str:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
     """The example's first five frames, with their sound."""
-    path = tmp_path_factory.mktemp("clip") / "short.mp4"
-    with av.open(str(EXAMPLE)) as source, av.open(str(path), "w") as target:
-        streams = {s.index: target.add_stream_from_template(s) for s in (*source.streams.video, *source.streams.audio)}
-        for packet in source.demux():
-            if packet.dts is not None and packet.dts * packet.time_base < 0.2:
-                packet.stream = streams[packet.stream.index]
-                target.mux(packet)
-    return path
-
-
-@pytest.fixture(scope="module")
-def picture(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("picture") / "picture.png"
-    with av.open(str(EXAMPLE)) as video:
-        cv2.imwrite(str(path), next(video.decode(video=0)).to_ndarray(format="bgr24"))
-    return path
+    return first_seconds(tmp_path_factory.mktemp("clip") / "short.mp4", 0.2)
 
 
 @pytest.mark.skipif(not os.environ.get("DIFFSAL_WEBGPU"), reason="many minutes on an imitated card: DIFFSAL_WEBGPU=1")

@@ -79,8 +79,8 @@ def unforeseen(error: Exception, name: str) -> str:
 
 
 def say(message: str) -> None:
-    """One line on standard output; names in it cannot steer a terminal."""
-    print(printable(message))
+    """One line on standard output, at once; names in it cannot steer a terminal."""
+    print(printable(message), flush=True)
 
 
 def show_any_character() -> None:

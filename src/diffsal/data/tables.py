@@ -28,8 +28,10 @@ COMMENTS = ("#", "%", "//")
 MOST_LINES_BEFORE = 200  # the names of columns: titles, comments, who exported it and when
 LARGEST_NUMBER = 2.0**53  # of an observer; above, a float stands for several
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}  # what the name of a column of times ends in
-WITH_POINT, THOUSANDS = re.compile(r"[+-]?\d*\.\d+"), re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
-WITH_COMMA, DOTTED_THOUSANDS = re.compile(r"[+-]?\d*,\d+"), re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
+THOUSANDS = (  # a number that may be one, its mark, and other cells in which the decimal mark is the other one
+    (re.compile(r"[+-]?[1-9]\d{0,2},\d{3}"), "comma", re.compile(r"[+-]?\d*\.\d+"), "point"),
+    (re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}"), "point", re.compile(r"[+-]?\d*,\d+"), "comma"),
+)
 CLOCK_TIME = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)")  # hours, minutes, seconds
 MOST_CHARACTERS = 1 << 20  # in one row
 MOST_BYTES = 2 << 30  # of one table, decompressed
@@ -87,12 +89,10 @@ def number(row: Row, column: str, path: Path) -> float:
         found = _to_float(text)
     except ValueError:
         raise InputError(f"{path}: line {row.line}: its {column} {text[:40]!r} is no number") from None
-    if THOUSANDS.fullmatch(text) and any(WITH_POINT.fullmatch(cell) for cell in row.cells.values()):
-        raise InputError(f"{path}: line {row.line}: its {column} {text[:40]!r} has a comma where other cells have a "
-                         "decimal point; write thousands without a comma")
-    if DOTTED_THOUSANDS.fullmatch(text) and any(WITH_COMMA.fullmatch(cell) for cell in row.cells.values()):
-        raise InputError(f"{path}: line {row.line}: its {column} {text[:40]!r} has a point where other cells have a "
-                         "decimal comma; write thousands without a point")
+    for thousands, mark, other, decimal in THOUSANDS:
+        if thousands.fullmatch(text) and any(other.fullmatch(cell) for cell in row.cells.values()):
+            raise InputError(f"{path}: line {row.line}: its {column} {text[:40]!r} has a {mark} where other cells have "
+                             f"a decimal {decimal}; write thousands without a {mark}")
     return found
 
 

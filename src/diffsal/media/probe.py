@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import struct
@@ -241,22 +242,21 @@ def is_chain_whole(path: str) -> bool:
 
 def is_gif_whole(path: str) -> bool:
     """Whether the blocks of a GIF follow each other to its trailer; FFmpeg passes over what it does not know."""
-    with open(path, "rb") as file:
-        data = file.read()
-    try:
-        place = 13 + _colours(data[10])
-        while data[place] != 0x3B:
-            if data[place] == 0x21:  # an extension
-                place += 2
-            elif data[place] == 0x2C:  # a picture: where it is, its colours, the width of its codes
-                place += 11 + _colours(data[place + 9])
-            elif data[place]:
-                return False
-            while data[place]:
-                place += 1 + data[place]
-            place += 1
-    except IndexError:
-        return False
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            place = 13 + _colours(data[10])
+            while data[place] != 0x3B:
+                if data[place] == 0x21:  # an extension
+                    place += 2
+                elif data[place] == 0x2C:  # a picture: where it is, its colours, the width of its codes
+                    place += 11 + _colours(data[place + 9])
+                elif data[place]:
+                    return False
+                while data[place]:
+                    place += 1 + data[place]
+                place += 1
+        except IndexError:
+            return False
     return True
 
 

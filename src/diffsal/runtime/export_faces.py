@@ -65,8 +65,8 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, given, [name], name, **attributes))
         return name
 
-    def each(self, kind: str, pictures: list[str], name: str, **attributes: Any) -> list[str]:
-        return [self.node(kind, [x], f"{name}_{i}", **attributes) for i, x in enumerate(pictures)]
+    def each(self, kind: str, pictures: list[str], name: str, *weights: str, **attributes: Any) -> list[str]:
+        return [self.node(kind, [x, *weights], f"{name}_{i}", **attributes) for i, x in enumerate(pictures)]
 
     def split(self, given: str, name: str, count: int, axis: int) -> list[str]:
         names = [f"{name}_{i}" for i in range(count)]
@@ -88,8 +88,7 @@ class _Graph:
     ) -> list[str]:
         weight, bias = self._folded(conv.weight[:, :, 0], norm, name)
         pads, strides = [int(conv.padding[1])] * 4, [conv.stride[1]] * 2
-        sums = [self.node("Conv", [x, weight, bias], f"{name}_sum_{i}", pads=pads, strides=strides)
-                for i, x in enumerate(pictures)]
+        sums = self.each("Conv", pictures, f"{name}_sum", weight, bias, pads=pads, strides=strides)
         return self.each("Relu", sums, name)
 
     def over_time(

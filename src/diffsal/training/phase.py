@@ -44,12 +44,12 @@ class Learning:
 class Denoiser(nn.Module):
     """The network as Algorithm 1 calls it: pixels or a frozen encoder's features, sound, S_t and t → its prediction.
 
-    With ``own_estimate`` and ``noise`` ε, S_t is replaced by :meth:`estimated`.
+    With ``noise`` ε, S_t is replaced by :meth:`estimated`.
     """
 
-    def __init__(self, model: DiffSal, own_estimate: bool = False) -> None:
+    def __init__(self, model: DiffSal) -> None:
         super().__init__()
-        self.model, self.own_estimate = model, own_estimate
+        self.model = model
 
     def forward(
         self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], frames: UInt8[Tensor, "b f h w 3"] | None,
@@ -57,7 +57,7 @@ class Denoiser(nn.Module):
         seen: Bool[Tensor, " b"], noise: Float[Tensor, "b 1 h w"] | None = None,
     ) -> Float[Tensor, "b 1 h w"]:
         features = self.features(frames, scales, mel, heard, seen)
-        if self.own_estimate and noise is not None:
+        if noise is not None:
             x_t = self.estimated(x_t, t, features, noise)
         return self.model.predict(x_t, t, features)
 
@@ -151,7 +151,7 @@ class Phase:
             synchronise_batch_norm(model)
         if learning.gradient_checkpointing:
             checkpoint_gradients(model.video_encoder)
-        self.denoiser = Denoiser(model, self.config.own_estimate)
+        self.denoiser = Denoiser(model)
         self.cache = FeatureCache.of(self.cache_folder, model) if self.cache_folder is not None else None
         self.examples.find = self.scored.find = None if self.cache is None else partial(_find, self.cache, self.reader)
         return cast(nn.Module, torch.compile(self.denoiser)) if self.config.compile else self.denoiser
@@ -208,7 +208,8 @@ class Phase:
         """One value per example."""
         batch = batch.to(self.shard.device)
         inputs = self.inputs(batch)
-        prediction = network(batch.x_t, batch.t, *inputs, batch.noise).float()
+        noise = batch.noise if self.config.own_estimate else None
+        prediction = network(batch.x_t, batch.t, *inputs, noise).float()
         return self.objective(
             prediction, batch.target, batch.noise, batch.x_t, batch.t, self.denoiser.model.schedule, batch.fixated)
 
