@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.cluster.evaluate import pool_on_ray
 from diffsal.data.databases import DATASETS, synthetic
 from diffsal.scoring.jobs import score_clips
 from diffsal.scoring.protocols import PROTOCOLS
 from diffsal.scoring.results import document_head
+from tests.commands import outcome
 from tests.standin import Oracle
 
 ray = pytest.importorskip("ray")
@@ -30,13 +30,11 @@ def root(tmp_path_factory):
     return synthetic.write("avad", tmp_path_factory.mktemp("avad"), None)
 
 
-def test_the_command_gives_the_same_files(cluster, root, weights, tmp_path, monkeypatch):
+def test_the_command_gives_the_same_files(cluster, root, weights, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(root.parent)
     for out, more in (("here", ["--workers", "1"]), ("ray", ["--cluster"])):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["evaluate", "avad", "--data", root.name, "--split", "test", "--weights", str(weights),
-                      "--out", str(tmp_path / out), "--maps", str(tmp_path / f"{out} maps"), *more])
-        assert not stopped.value.code
+        assert outcome(capsys, "evaluate", "avad", "--data", root.name, "--split", "test", "--weights", str(weights),
+                       "--out", str(tmp_path / out), "--maps", str(tmp_path / f"{out} maps"), *more)[0] == 0
     here, there = (json.loads((tmp_path / out / "scores.json").read_bytes()) for out in ("here", "ray"))
     assert {**here, "made": ""} == {**there, "made": ""} and len(here["sets"][0]["models"][0]["videos"]) > 1
     for name in ("per_frame.csv", "per_video.csv"):

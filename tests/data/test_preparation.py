@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.data.databases import DATASETS, synthetic
 from diffsal.data.map_files import read_fixations, read_map
 from diffsal.data.preparation import archives
@@ -29,6 +28,7 @@ from diffsal.data.preparation.samples import Recording, by_dispersion, by_veloci
 from diffsal.data.truth import Sigma
 from diffsal.data.validation import validate
 from diffsal.errors import InputError
+from tests.commands import outcome
 from tests.movies import tone, write_movie
 
 
@@ -369,10 +369,8 @@ def test_ones_own_eye_tracker_from_samples_to_maps_by_the_command(tmp_path, caps
         (command[:4], 1, "pixels per degree"), (command, 0, "4 tables of fixations"), (command, 0, "nothing had to be"),
         ([*command, "--shown-at", "1,2"], 2, "four numbers"), ([*command, "--units", "mm"], 1, "expected one of px"),
     ):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(arguments)
-        out, err = capsys.readouterr()
-        assert stopped.value.code == code and words in out + err, (arguments, out, err)
+        ended, out, err = outcome(capsys, *arguments)
+        assert ended == code and words in out + err, (arguments, out, err)
     (root / "images/sketches/002.jpg").unlink()
     assert validate("gaze", root).problems == []
     clip = DATASETS["gaze"](root, "play")[0]

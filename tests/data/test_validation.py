@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from diffsal.cli import commands as cli
 from diffsal.data.databases import DATASETS, synthetic
 from diffsal.data.validation import validate
 from diffsal.errors import InputError
+from tests.commands import outcome
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -127,13 +127,10 @@ def test_a_video_file_at_another_rate_than_the_list_says(tmp_path):
 def test_the_command_prints_a_table_and_exits_with_1_where_something_is_wrong(tmp_path, capsys):
     root = synthetic.write("summe", tmp_path)
     for arguments, code in (([], 1), (["--partial"], 0)):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["validate", "summe", "--data", str(root), *arguments])
-        out, err = capsys.readouterr()
-        assert stopped.value.code == code and "fold 3" in out and ("published were 25" in err) == bool(code)
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["validate", "sume", "--data", str(root)])
-    assert stopped.value.code == 1 and "did you mean summe" in capsys.readouterr().err
+        ended, out, err = outcome(capsys, "validate", "summe", "--data", str(root), *arguments)
+        assert ended == code and "fold 3" in out and ("published were 25" in err) == bool(code)
+    ended, _, err = outcome(capsys, "validate", "sume", "--data", str(root))
+    assert ended == 1 and "did you mean summe" in err
 
 
 def test_an_empty_folder_and_an_unknown_split(tmp_path):

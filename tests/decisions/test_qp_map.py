@@ -5,11 +5,11 @@ import cv2
 import numpy as np
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.decisions.qp_encode import rectangles
 from diffsal.decisions.qp_map import svt_line
 from diffsal.media.source import open_source
 from diffsal.outputs.qp_offsets import qp_offsets
+from tests.commands import outcome
 from tests.movies import write_movie
 from tests.standin import StandIn
 
@@ -59,16 +59,15 @@ def made(tmp_path, monkeypatch):
     return write_movie(tmp_path / "made.mp4", images=noise, num_frames=12, size=(64, 128), options={"crf": "5"})
 
 
-def run(*arguments):
-    with pytest.raises(SystemExit) as end:
-        cli.main(list(arguments))
-    return end.value.code or 0
+@pytest.fixture
+def run(capsys):
+    return lambda *arguments: outcome(capsys, *arguments)
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265"])
-def test_the_coded_video_is_better_where_people_look(made, tmp_path, codec):
+def test_the_coded_video_is_better_where_people_look(made, run, tmp_path, codec):
     coded = tmp_path / "coded.mkv"
-    assert run("qp-map", str(made), "-o", str(coded), "--crf", "18", "--preset", "ultrafast", "--codec", codec) == 0
+    assert run("qp-map", str(made), "-o", str(coded), "--crf", "18", "--preset", "ultrafast", "--codec", codec)[0] == 0
     with av.open(str(coded)) as container:
         assert container.streams.video[0].codec_context.name == {"h264": "h264", "h265": "hevc"}[codec]
     pairs = list(zip(open_source(made).frames(), open_source(coded).frames(), strict=True))
@@ -77,10 +76,10 @@ def test_the_coded_video_is_better_where_people_look(made, tmp_path, codec):
     assert errors[:, 80:].mean() < 0.6 * errors[:, :48].mean()
 
 
-def test_files_for_encoders(made, tmp_path):
+def test_files_for_encoders(made, run, tmp_path):
     folder, svt, picture = tmp_path / "qp", tmp_path / "roi.txt", tmp_path / "look.png"
     outputs = [x for place in (folder, svt, picture) for x in ("-o", str(place))]
-    assert run("qp-map", str(made), *outputs, "--block", "32", "--strength", "5") == 0
+    assert run("qp-map", str(made), *outputs, "--block", "32", "--strength", "5")[0] == 0
     assert sorted(p.name for p in folder.iterdir()) == [f"{i:06d}.csv" for i in range(12)]
     offsets = np.loadtxt(folder / "000003.csv", delimiter=",", dtype=int)
     assert offsets.shape == (2, 4) and offsets[:, 0].tolist() == [4, 4] and (offsets[:, 2:] < 0).all()
@@ -90,11 +89,11 @@ def test_files_for_encoders(made, tmp_path):
     assert cv2.imread(str(picture)).shape[1] > 400
 
 
-def test_one_table_by_both_commands_and_a_folder_by_default(made, tmp_path, monkeypatch):
+def test_one_table_by_both_commands_and_a_folder_by_default(made, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("diffsal.runtime.loading.load_engine", lambda *_: StandIn(noise=0.0, sound=False))
-    assert run("qp-map", str(made)) == 0 and run("qp-map", str(made), "-o", "a.csv") == 0
-    assert run("predict", str(made), "--only-maps", "--qp-map", "b.csv") == 0
+    assert run("qp-map", str(made))[0] == 0 and run("qp-map", str(made), "-o", "a.csv")[0] == 0
+    assert run("predict", str(made), "--only-maps", "--qp-map", "b.csv")[0] == 0
     folder = made.with_suffix(".qp")
     names, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
     assert names == ["frame", "seconds", "row", *(f"block{k}" for k in range(8))] and len(rows) == 12 * 4
@@ -117,9 +116,8 @@ def test_one_table_by_both_commands_and_a_folder_by_default(made, tmp_path, monk
         (["-o", "none/qp"], "no such folder"),
     ],
 )
-def test_one_line_for_what_cannot_be(made, tmp_path, monkeypatch, capsys, arguments, words):
+def test_one_line_for_what_cannot_be(made, run, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
-    assert run("qp-map", str(made), *arguments) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and words in error
+    code, _, error = run("qp-map", str(made), *arguments)
+    assert code == 1 and error.count("\n") == 1 and words in error
     assert not list(tmp_path.glob("x.*"))

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.decisions.crop_path import (
     KNOT_SECONDS,
     Face,
@@ -25,6 +24,7 @@ from diffsal.decisions.exports import keyframes, write_crop_path
 from diffsal.decisions.reframe import crop_size, parse_aspect, plan_crop
 from diffsal.errors import InputError
 from diffsal.media.source import open_source
+from tests.commands import outcome
 from tests.movies import tone, write_movie
 from tests.standin import StandIn
 
@@ -192,7 +192,5 @@ def test_one_line_for_what_cannot_be(moving, tmp_path, capsys):
         ["--path", str(tmp_path / "none.json")],
         ["--max-speed", "0"],
     ):
-        with pytest.raises(SystemExit) as end:
-            cli.main(["reframe", str(moving), *arguments])
-        assert end.value.code == 1
-        assert capsys.readouterr().err.count("\n") == 1
+        code, _, error = outcome(capsys, "reframe", str(moving), *arguments)
+        assert code == 1 and error.count("\n") == 1

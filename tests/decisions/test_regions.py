@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.decisions.region_chart import chart_html, draw_chart
 from diffsal.decisions.region_sources import read_regions, read_roi
 from diffsal.decisions.regions import Attended, as_document, measure_regions, write_regions
 from diffsal.decisions.requirements import read_requirement
 from diffsal.errors import InputError
 from diffsal.media.source import Source, open_source
+from tests.commands import outcome
 from tests.movies import write_movie
 from tests.standin import StandIn
 
@@ -126,10 +126,9 @@ def test_a_track_that_is_lost_is_told(tmp_path, monkeypatch, capsys):
     images[10:] = np.random.default_rng(1).integers(0, 255, images[10:].shape, np.uint8)
     video = write_movie(tmp_path / "t.mp4", images=images, num_frames=20, size=(96, 160))
     monkeypatch.setattr("diffsal.runtime.loading.load", lambda name: StandIn(noise=0.0, sound=False))
-    with pytest.raises(SystemExit) as end:
-        cli.main(["regions", str(video), "--track", "p=20,30,44,54", "--track", "late=20,30,44,54@7"])
-    out = capsys.readouterr().out
-    assert end.value.code == 0 and "p was lost at 0.40 s" in out
+    code, out, _ = outcome(
+        capsys, "regions", str(video), "--track", "p=20,30,44,54", "--track", "late=20,30,44,54@7")
+    assert code == 0 and "p was lost at 0.40 s" in out
     assert "t.mp4: ends before 7.00 s, so late is never there" in out and "p is never there" not in out
 
 
@@ -163,9 +162,8 @@ def test_requirements(capsys, halves):
         with pytest.raises(InputError, match="--require"):
             read_requirement(text, ["logo"])
     for arguments in (["--roi", "logo=0,0,9,9,9"], ["--roi", "a=0,0,1,1", "--require", "b > 1"], []):
-        with pytest.raises(SystemExit) as end:
-            cli.main(["regions", str(halves), *arguments])
-        assert end.value.code == 1 and capsys.readouterr().err.count("\n") == 1
+        code, _, error = outcome(capsys, "regions", str(halves), *arguments)
+        assert code == 1 and error.count("\n") == 1
 
 
 def test_without_variation_there_is_no_correlation():

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.decisions.shots import Seen, measure_shots, rests
 from diffsal.decisions.thumbnail import Candidate, choose, densest_window, find_thumbnails, unfit
 from diffsal.errors import InputError
 from diffsal.media.source import open_source
+from tests.commands import outcome
 from tests.movies import write_movie
 from tests.standin import StandIn
 
@@ -155,6 +155,12 @@ def test_a_made_video(made):
 
 def test_commands_write_what_they_say(made, tmp_path, capsys):
     folder, video = tmp_path / "t", str(made)
+
+    def run(*arguments: str) -> str:
+        code, out, _ = outcome(capsys, *arguments)
+        assert code == 0
+        return out
+
     run("thumbnail", video, "-o", str(folder), "--count", "2", "--png")
     listed = json.loads((folder / "thumbnails.json").read_text())
     assert listed["schema"] == "diffsal.thumbnails" and [t["file"] for t in listed["thumbnails"]] == [
@@ -176,19 +182,12 @@ def test_commands_write_what_they_say(made, tmp_path, capsys):
     ]
     run("thumbnail", video, "-o", str(tmp_path / "one.png"))
     assert np.array_equal(cv2.imread(str(tmp_path / "one.png"))[..., ::-1], best)
-    run("shots", video, *(x for e in ("json", "csv", "png") for x in ("-o", str(tmp_path / f"s.{e}"))))
-    shown = capsys.readouterr().out
+    shown = run("shots", video, *(x for e in ("json", "csv", "png") for x in ("-o", str(tmp_path / f"s.{e}"))))
     assert "shot     start" in shown and "in 2 shots" in shown
     rows = list(csv.DictReader((tmp_path / "s.csv").open()))
     document = json.loads((tmp_path / "s.json").read_text())
     assert len(rows) == 2 and rows[0]["jump"] == "" and float(rows[1]["jump"]) == document["shots"][1]["jump"]
     assert len(document["frames"]) == 100 and (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
-
-
-def run(*arguments):
-    with pytest.raises(SystemExit) as end:
-        cli.main(list(arguments))
-    assert end.value.code in (0, None)
 
 
 @pytest.mark.parametrize(
@@ -208,10 +207,8 @@ def test_one_line_for_what_cannot_be(made, tmp_path, monkeypatch, capsys, argume
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     (tmp_path / "there/old.json").touch()
-    with pytest.raises(SystemExit) as end:
-        cli.main([arguments[0], str(made), *arguments[1:]])
-    error = capsys.readouterr().err
-    assert end.value.code == 1 and error.count("\n") == 1 and words in error
+    code, _, error = outcome(capsys, arguments[0], str(made), *arguments[1:])
+    assert code == 1 and error.count("\n") == 1 and words in error
 
 
 def test_a_count_of_nothing():

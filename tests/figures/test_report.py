@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.figures.charts import Point, Scatter, draw_scatter, rank_correlation
 from diffsal.figures.report import _ranks, write_report
+from tests.commands import outcome
 from tests.movies import write_movie
 
 METRICS = ["CC", "NSS", "KLD"]
@@ -123,24 +123,18 @@ def test_published_rows_stand_beside(scores, tmp_path):
 
 def test_what_is_gone_is_told_and_the_rest_is_there(scores, tmp_path, capfd):
     (scores / "data/videos/own/a.mp4").unlink()
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["report", str(scores / "one"), "-o", str(tmp_path / "r.html"), "--worst", "2"])
-    err = capfd.readouterr().err
-    assert stopped.value.code == 1 and err.count("shown without its picture") == 1 and "a is no longer in" in err
+    code, _, err = outcome(capfd, "report", str(scores / "one"), "-o", str(tmp_path / "r.html"), "--worst", "2")
+    assert code == 1 and err.count("shown without its picture") == 1 and "a is no longer in" in err
     assert (tmp_path / "r.html").read_text().count('src="data:') == 2
     (tmp_path / "other.json").write_text('{"schema": "else"}')
     for given, words in (("other.json", "not a file of scores"), ("nowhere", "nowhere"), ("one", "--force")):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["report", str(tmp_path / given), "-o", str(tmp_path / "r.html")])
-        err = capfd.readouterr().err
-        assert stopped.value.code == 1 and (words in err or "--force" in err) and len(err.splitlines()) == 1
+        code, _, err = outcome(capfd, "report", str(tmp_path / given), "-o", str(tmp_path / "r.html"))
+        assert code == 1 and (words in err or "--force" in err) and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("size", ["second", "second=1", "=1,2", "second=0,2"])
-def test_wrong_sizes_exit_2(scores, size):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["report", str(scores / "one"), "--size", size])
-    assert stopped.value.code == 2
+def test_wrong_sizes_exit_2(scores, size, capsys):
+    assert outcome(capsys, "report", str(scores / "one"), "--size", size)[0] == 2
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine (apt-get install chromium)")

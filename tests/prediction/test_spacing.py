@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from diffsal.cli import commands as cli
 from diffsal.diffusion import samplers
 from diffsal.errors import InputError
 from diffsal.prediction.pipeline import predict
@@ -16,6 +15,7 @@ from diffsal.runtime.loading import load, load_engine
 from diffsal.runtime.onnx import OnnxEngine
 from diffsal.weights.catalogue import find
 from diffsal.weights.files import read_metadata, save
+from tests.commands import outcome
 from tests.movies import write_movie
 
 
@@ -55,13 +55,12 @@ def test_the_released_codes_extra_calls(leading, calls, tmp_path):
         assert calls.pop() == [*times, -1]
 
 
-def test_the_command_line(leading, calls, tmp_path):
+def test_the_command_line(leading, calls, tmp_path, capsys):
     clip = write_movie(tmp_path / "a.mp4", num_frames=1, frame_rate=10)
     for given, said, times in (([], "leading", [500, 0, -1]), (["--spacing", "trailing"], "trailing", [999, 499, -1])):
         out = tmp_path / f"{said}.json"
-        with pytest.raises(SystemExit, match="0"):
-            cli.main(["predict", str(clip), "--only-maps", "--json", str(out), "--weights", str(leading),
-                      "--steps", "2", *given])
+        assert outcome(capsys, "predict", str(clip), "--only-maps", "--json", str(out), "--weights", str(leading),
+                       "--steps", "2", *given)[0] == 0
         assert json.loads(out.read_text())["settings"]["spacing"] == said
         assert set(map(tuple, calls)) == {tuple(times)}
         calls.clear()

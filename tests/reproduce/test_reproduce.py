@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffsal.cli import commands as cli
 from diffsal.errors import InputError
 from diffsal.media.pictures import read_picture
 from diffsal.reproduce import costs, pictures, run, tables
 from diffsal.reproduce.steps import Training, in_order
 from diffsal.reproduce.targets import FOLDS, TARGETS, Request, target
+from tests.commands import outcome
 
 pytestmark = [pytest.mark.xdist_group("reproduce"), pytest.mark.timeout(900)]  # the targets share runs
 
@@ -23,13 +23,20 @@ def out(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("reproduced")
 
 
-def reproduced(name: str, out: Path, *options: str) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["reproduce", name, "--narrow", "--out", str(out), *options])
+@pytest.fixture
+def reproduced(out, capsys):
+    """``reproduced("table8")`` runs the command, narrow → (stdout, stderr)."""
+
+    def run(name: str, *options: str) -> tuple[str, str]:
+        code, *told = outcome(capsys, "reproduce", name, "--narrow", "--out", str(out), *options)
+        assert code == 0, told
+        return tuple(told)
+
+    return run
 
 
-def test_table8(out, capsys):
-    reproduced("table8", out)
+def test_table8(out, reproduced):
+    told, _ = reproduced("table8")
     document = json.loads((out / "narrow/table8.json").read_text())
     rows = {(row["method"], row["whose"]): row for row in document["rows"]}
     assert len(document["rows"]) == 11 and rows["TASED-Net", "the paper's"]["mean"]["dhf1k"]["NSS"] == 2.541
@@ -41,17 +48,17 @@ def test_table8(out, capsys):
         for metric in ("CC", "NSS", "AUC-J", "SIM"):
             assert ours["mean"][name][metric] == pytest.approx(mean[metric])
             assert apart["mean"][name][metric] == pytest.approx(mean[metric] - paper["mean"][name][metric])
-    assert "| DiffSal | the paper's | 70.54 M | 161.06 G | 0.533 | 3.066 | 0.918 | 0.405 |" in capsys.readouterr().out
+    assert "| DiffSal | the paper's | 70.54 M | 161.06 G | 0.533 | 3.066 | 0.918 | 0.405 |" in told
 
 
-def test_figure7(out):
-    reproduced("figure7", out)
+def test_figure7(out, reproduced):
+    reproduced("figure7")
     assert read_picture(out / "narrow/figure7.png").shape[1] > 1600  # two pairs side by side
     assert sorted(p.name for p in (out / "narrow/figure7").iterdir()) == ["avad-clip_1.png", "coutrot2-clip_1.png"]
 
 
-def test_table7(out):
-    reproduced("table7", out)
+def test_table7(out, reproduced):
+    reproduced("table7")
     document = json.loads((out / "narrow/table7.json").read_text())
     rows = {(row["method"], row["whose"]): row for row in document["rows"]}
     assert [row["method"] for row in document["rows"]] == [
@@ -70,8 +77,8 @@ def test_table7(out):
         assert len(rows["DiffSal (S3D)", "ours"]["folds"][name]["CC"]) == 1  # to be quick; not without --narrow
 
 
-def test_figure6(out, capsys):
-    reproduced("figure6", out)
+def test_figure6(out, reproduced):
+    reproduced("figure6")
     document = json.loads((out / "narrow/figure6.json").read_text())
     assert [row["method"] for row in document["rows"]] == ["1 stage", "2 stages", "3 stages", "4 stages", "4 stages"]
     read = [json.loads((out / f"narrow/scores/ntire/mvit_v2_s-fold{f}/etmd/scores.json").read_text()) for f in FOLDS]
@@ -85,22 +92,21 @@ def test_figure6(out, capsys):
         assert config["model"]["modulation_stages"] == stages and config["train"]["fold"] == 1
 
 
-def test_figures8_and_9(out, capsys):
+def test_figures8_and_9(out, reproduced):
     maps = out / "narrow/maps/mvit_v2_s-fold1"
-    reproduced("figures8-9", out)
-    assert "--maps CASP-Net=DIR --maps STAViS=DIR shows others" in capsys.readouterr().err
+    _, told = reproduced("figures8-9")
+    assert "--maps CASP-Net=DIR --maps STAViS=DIR shows others" in told
     alone = read_picture(out / "narrow/figure8.png").shape
-    reproduced("figures8-9", out, "--maps", f"CASP-Net={maps / 'avad'}")
-    told = capsys.readouterr().err
+    _, told = reproduced("figures8-9", "--maps", f"CASP-Net={maps / 'avad'}")
     assert told == "figures8-9: 1 of 1: figures8-9\n"  # nothing was predicted again
     wider = read_picture(out / "narrow/figure8.png").shape
     assert wider[1] > alone[1] + 300 and read_picture(out / "narrow/figure9.png").shape[2] == 3
 
 
-def test_what_was_stopped_goes_on(out, monkeypatch):
+def test_what_was_stopped_goes_on(out, reproduced, monkeypatch):
     """Only what is missing is done again, and nothing that only what is done needs."""
     narrow = out / "narrow"
-    reproduced("table8", out)
+    reproduced("table8")
     asked = run.plan("table8", None, out, narrow=True)
     assert [step.name for step in in_order(asked, missing_only=True)] == ["table8"]
     (narrow / "scores/ntire/hollywood2/hollywood2/scores.json").unlink()
@@ -137,10 +143,10 @@ def test_weights_that_are_given_are_not_trained(tmp_path, weights):
 
 
 def test_a_dry_run_is_a_shell_script(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["reproduce", "table8", "precision=bf16", "--data", str(tmp_path / "no data"), "--out", str(tmp_path),
-                  "--device", "cuda", "--dry-run"])
-    lines = capsys.readouterr().out.splitlines()
+    code, text, _ = outcome(capsys, "reproduce", "table8", "precision=bf16", "--data", str(tmp_path / "no data"),
+                            "--out", str(tmp_path), "--device", "cuda", "--dry-run")
+    lines = text.splitlines()
+    assert code == 0
     commands = [shlex.split(line) for line in lines if line and not line.startswith("#")]
     assert [c[1] for c in commands] == ["train", "evaluate", "train", "evaluate", "train", "evaluate",
                                         "reproduce"]
@@ -152,10 +158,7 @@ def test_a_dry_run_is_a_shell_script(tmp_path, capsys):
     assert commands[2][commands[2].index("--init") + 1] == str(tmp_path / "runs/mvit_v2_s-video/best.safetensors")
     assert commands[1][commands[1].index("--protocol") + 1] == "released"
     for command in commands:  # each is one that the command line knows
-        with pytest.raises(SystemExit) as end:
-            cli.main([*command[1:], "--help"])
-        assert end.value.code == 0
-    text = "\n".join(lines)
+        assert outcome(capsys, *command[1:], "--help")[0] == 0
     assert "# lacks --init mvit_v2_s=FILE" in text and "hours unknown (the data are not there)" in text
     # 346,140 frames, a window per 16, 3 epochs, 206 G multiply-accumulates three times over, at 25 T a second
     hours = 346_140 / 16 * 3 * 206e9 * 3 / 25e12 / 3600

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from diffsal.cli import commands as cli
 from diffsal.data.databases import DATASETS, recognise, synthetic
 from diffsal.errors import InputError
 from diffsal.scoring import evaluate
@@ -20,6 +19,7 @@ from diffsal.scoring import results as scores
 from diffsal.scoring.literature import published_rows
 from diffsal.scoring.protocols import PROTOCOLS
 from diffsal.scoring.results import ClipScores, summarise
+from tests.commands import outcome
 from tests.standin import Oracle
 
 
@@ -41,12 +41,7 @@ def run(tmp_path, monkeypatch, capsys):
     """``run("score", …)`` in an empty folder → (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
-    def command(*arguments) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(a) for a in arguments])
-        return int(stopped.value.code or 0), *capsys.readouterr()
-
-    return command
+    return lambda *arguments: outcome(capsys, *map(str, arguments))
 
 
 def oracle(root: Path, dataset: str, out: Path, protocol: str, split: str | None = None, **options) -> dict:

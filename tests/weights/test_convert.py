@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffsal.cli import commands as cli
 from diffsal.config import ModelConfig
 from diffsal.errors import InputError
 from diffsal.networks.diffsal import DiffSal
@@ -16,6 +15,7 @@ from diffsal.networks.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS
 from diffsal.weights.convert import SOURCES, convert, load_encoder, released
 from diffsal.weights.describe import count_parts, describe
 from diffsal.weights.files import load, save
+from tests.commands import outcome
 from tests.conftest import GOLDEN
 from tests.narrow import tiny_config
 
@@ -120,22 +120,15 @@ def checkpoint(tmp_path_factory):
 
 def test_released_checkpoint_from_file_to_network(checkpoint, tmp_path, capsys):
     out = tmp_path / "ours.safetensors"
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["convert", str(checkpoint), str(out), "--half"])
-    assert not stopped.value.code
-    told = capsys.readouterr().out
-    assert "released DiffSal, audio-visual, 5 slots fused; 76,446,785 parameters" in told
+    code, told, _ = outcome(capsys, "convert", str(checkpoint), str(out), "--half")
+    assert code == 0 and "released DiffSal, audio-visual, 5 slots fused; 76,446,785 parameters" in told
     assert "audio_net.embeddings, 67,641,472 parameters: VGGish's classifier" in told
-    with pytest.raises(SystemExit):
-        cli.main(["info", str(out), "--json"])
-    values = json.loads(capsys.readouterr().out)
+    values = json.loads(outcome(capsys, "info", str(out), "--json")[1])
     assert values["parameters_with_unused"] == 144_813_002
     assert values["total"]["parameters"] == 76_446_785
     assert values["total"]["paper_multiply_accumulates"] == pytest.approx(187.31e9, rel=0.01)
     assert values["preprocessing"]["sound"] == "released" and values["provenance"]["converted_from"] == "best.pth"
-    with pytest.raises(SystemExit):
-        cli.main(["info", str(out)])
-    assert "released DiffSal, audio-visual" in capsys.readouterr().out
+    assert "released DiffSal, audio-visual" in outcome(capsys, "info", str(out))[1]
     model = load(out)
     assert model.config == ModelConfig.released(sound=True)
     theirs = constants("diffsal_audio_video")["decoder_net.conv_in.bias"][0].half()
@@ -150,10 +143,8 @@ def test_arithmetic_of_the_video_only_network():
 
 
 def test_info_of_the_bundled_weights(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["info"])
-    assert not stopped.value.code
-    assert "mobilenet_v2, 4 modulation stages" in capsys.readouterr().out
+    code, told, _ = outcome(capsys, "info")
+    assert code == 0 and "mobilenet_v2, 4 modulation stages" in told
 
 
 class Malicious:
@@ -168,10 +159,8 @@ class Malicious:
 def test_a_pickle_that_would_run_something_is_refused(tmp_path, zipped, capsys):
     state = {"state_dict": {"visual_net.cls_token": torch.zeros(1)}, "extra": Malicious(tmp_path / "was run")}
     torch.save(state, tmp_path / "best.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["convert", str(tmp_path / "best.pth"), str(tmp_path / "ours.safetensors")])
-    error = capsys.readouterr().err
-    assert stopped.value.code == 1 and "refused: loading it would run posix.mkdir" in error
+    code, _, error = outcome(capsys, "convert", str(tmp_path / "best.pth"), str(tmp_path / "ours.safetensors"))
+    assert code == 1 and "refused: loading it would run posix.mkdir" in error
     assert error.count("\n") == 1 and os.listdir(tmp_path) == ["best.pth"]
 
 
