@@ -19,13 +19,6 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("ray"), pytest.m
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return synthetic.write("avad", tmp_path_factory.mktemp("avad"), None)
 

@@ -20,18 +20,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def two_nodes():
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    second = cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield cluster, second
-    ray.shutdown()
-    cluster.shutdown()
-
-
 def writer(folder: str, seconds: float = 0.0):
     """A processor that leaves one line for each item that it has finished, and its process's number."""
 
@@ -58,7 +46,7 @@ def finished(ledger):
     return Counter(row["sha256"] for row in ledger.rows("done"))
 
 
-def test_poison_and_slow_items_fail_alone(two_nodes, tmp_path):
+def test_poison_and_slow_items_fail_alone(cluster, tmp_path):
     with Ledger(str(tmp_path)) as ledger:
         ledger.add(small(40, {7: "poison", 21: "slow"}))
         run(ledger, writer(str(tmp_path)), limit_seconds=3)
@@ -69,8 +57,8 @@ def test_poison_and_slow_items_fail_alone(two_nodes, tmp_path):
         assert set(finished(ledger).values()) == {1}
 
 
-def test_workers_and_a_node_that_are_killed_lose_and_double_nothing(two_nodes, tmp_path):
-    cluster, second = two_nodes
+def test_workers_and_a_node_that_are_killed_lose_and_double_nothing(cluster, tmp_path):
+    second = cluster.add_node(num_cpus=1)
     killed = []
 
     def kill() -> None:
@@ -86,13 +74,13 @@ def test_workers_and_a_node_that_are_killed_lose_and_double_nothing(two_nodes, t
 
     thread = threading.Thread(target=kill)
     with Ledger(str(tmp_path)) as ledger:
-        ledger.add(small(200))
+        ledger.add(small(300))
         thread.start()
         run(ledger, writer(str(tmp_path), 0.05))
         thread.join()
         assert killed == ["worker", "node"]
-        assert ledger.counts() == {"waiting": 0, "done": 200, "failed": 0}
-        assert finished(ledger) == Counter({f"clip{i}": 1 for i in range(200)})
+        assert ledger.counts() == {"waiting": 0, "done": 300, "failed": 0}
+        assert finished(ledger) == Counter({f"clip{i}": 1 for i in range(300)})
 
 
 def test_small_files_go_together_and_large_ones_alone():

@@ -34,17 +34,6 @@ SETTINGS = {"steps": 1, "seed": 0, "samples": 1, "every": None, "mute": False, "
 SPANS = (Span(0, 10), Span(10, 20), Span(20, None))
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-
-
 def splitting(folder: str):
     """A processor that splits every item; it dies once at each second span, always at one, and fails another."""
 
@@ -163,7 +152,7 @@ def test_where_what_was_drawn_is_gone_or_of_other_frames_the_whole_is_predicted(
     engine = StandIn()
     engine.batch_size = 1
     monkeypatch.setattr(work, "model_of", lambda job: engine)
-    path, other = (write_movie(tmp_path / f"{grain}.mp4", num_frames=168, grain=grain) for grain in (0, 9))
+    path, other = (write_movie(tmp_path / f"{grain}.mp4", num_frames=132, grain=grain) for grain in (0, 9))
     job = Job(str(tmp_path), write=("json",), settings=SETTINGS, span_seconds=2.0)
     render(engine, open_source(path), Outputs(json=tmp_path / "whole.json"), **SETTINGS)
     whole = (tmp_path / "whole.json").read_bytes()
@@ -175,11 +164,11 @@ def test_where_what_was_drawn_is_gone_or_of_other_frames_the_whole_is_predicted(
         (tmp_path / "a.json").unlink(missing_ok=True)
         engine.calls.clear()
         kind, record = do(job, 1, replace(item, part=spans))
-        assert (kind, record.state, record.frames) == ("record", "done", 168)
+        assert (kind, record.state, record.frames) == ("record", "done", 132)
         assert (tmp_path / "a.json").read_bytes() == whole
         return len(engine.calls)
 
-    assert joined() == 84  # nothing is drawn
+    assert joined() == 66  # nothing is drawn
     for span in spans:  # of another video, as if a damaged file gave other frames each time
         assert do(job, 1, replace(item, address=str(other), part=span))[0] == "drawn"
     (tmp_path / ".spans" / names_of(tmp_path)[0]).rename(tmp_path / ".spans" / "other")
@@ -189,7 +178,7 @@ def test_where_what_was_drawn_is_gone_or_of_other_frames_the_whole_is_predicted(
     right = next(name for name in names_of(tmp_path) if name != "other")
     for file in (tmp_path / ".spans" / "other").iterdir():
         file.replace(tmp_path / ".spans" / right / file.name)
-    assert joined() == 84
+    assert joined() == 66
 
 
 def names_of(folder):
