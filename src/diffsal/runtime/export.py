@@ -25,10 +25,11 @@ from diffsal.errors import InputError
 from diffsal.files import write_whole
 from diffsal.media.mel import window_shape
 from diffsal.networks.blocks import pad_same
-from diffsal.networks.diffsal import DiffSal, Features
+from diffsal.networks.diffsal import DiffSal
 from diffsal.networks.encoders import yamnet
 from diffsal.networks.encoders.base import FrameEncoder
 from diffsal.networks.encoders.mvit import MViT
+from diffsal.runtime.export_pictures import PictureUNet, takes
 from diffsal.runtime.graphs import FORMAT
 from diffsal.weights.catalogue import find
 from diffsal.weights.files import load, read_metadata
@@ -108,22 +109,27 @@ class VideoWindow(nn.Module):
 class Denoise(nn.Module):
     """S_t, t, conditions and sound → what the last layer gives, at the map's own stride."""
 
-    def __init__(self, model: DiffSal) -> None:
+    def __init__(self, model: DiffSal, unet: nn.Module | None = None) -> None:
         super().__init__()
-        self.model, self.adds = model, model.config.audio_key == "add"
+        self.unet, self.has_stages = unet or model.unet, has_stages(model)
+        self.sees_nothing, self.adds = model.config.predicts == "map", model.config.audio_key == "add"
 
     def forward(
         self, x_t: Float[Tensor, "b 1 h w"], t: Int[Tensor, " b"], conditions: list[Tensor],
         audio: Float[Tensor, "b a s h2 w2"] | None = None, heard: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b 1 h3 w3"]:
-        if self.model.config.predicts == "map":
+        if self.sees_nothing:
             x_t, t = x_t * 0, t * 0
-        if has_stages(self.model):
-            return self.model.unet(x_t, t, [], None, conditions)
+        if self.has_stages:
+            return self.unet(x_t, t, [], None, conditions)
         if heard is not None and audio is not None and self.adds:
             audio, heard = torch.where(heard[:, None, None, None, None], audio, torch.zeros_like(audio)), None
-        features = Features(conditions, audio, heard=heard)
-        return self.model.unet(x_t, t, features.video, features.audio, None, features.heard)
+        return self.unet(x_t, t, conditions, audio, heard=heard)
+
+
+def picture_layout(model: DiffSal) -> Denoise | None:
+    """:class:`Denoise` in pictures, where that knows all that the network does."""
+    return Denoise(model, PictureUNet(model.unet)) if takes(model.unet) and not has_stages(model) else None
 
 
 def has_stages(model: DiffSal) -> bool:
@@ -139,6 +145,7 @@ class Part:
     module: nn.Module
     inputs: dict[str, Any]
     outputs: list[str]
+    layout: nn.Module | None = None  # that computes the same in fewer copies: the graph is made of it
 
     @property
     def flat_inputs(self) -> dict[str, Tensor]:
@@ -184,7 +191,7 @@ def parts_of(model: DiffSal, b: int = BATCH, seed: int = 0) -> list[Part]:
         sound = Part("sound", model.audio_encoder, {"mel": mel}, ["audio"])
         parts.append(sound)
         given |= {"audio": sound.run()[0], "heard": torch.arange(b) % 2 == 0}
-    parts.append(Part("denoise", Denoise(model), given, ["map"]))
+    parts.append(Part("denoise", Denoise(model), given, ["map"], picture_layout(model)))
     return parts
 
 
@@ -272,8 +279,8 @@ def graph_of(part: Part) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            part.module, kwargs=part.inputs, dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, verbose=False,
-            optimize=False,
+            part.layout or part.module, kwargs=part.inputs, dynamo=True, opset_version=OPSET, dynamic_shapes=shapes,
+            verbose=False, optimize=False,
         )
     assert program is not None
     # Only small constants are folded here: what large weights are multiplied by stays, so that float16 may hold them
