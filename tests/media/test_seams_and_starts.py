@@ -150,7 +150,7 @@ def test_first_frames_that_are_lost_are_told(tmp_path, suffix, codecs):
     path.write_bytes(data)
     source = open_source(path)
     assert len(list(source.frames())) < 20
-    assert len(source.problems) == 1 and "its first frames cannot be found" in source.problems[0]
+    assert len(source.problems) == 1 and "damaged" in source.problems[0]
 
 
 @needs_ffmpeg
@@ -169,7 +169,7 @@ def test_first_frames_that_are_lost_beside_a_second_sound_are_told(tmp_path):
     path.write_bytes(broken)
     source = open_source(path)
     assert len(list(source.frames())) < 20
-    assert len(source.problems) == 1 and "its first frames cannot be found" in source.problems[0]
+    assert len(source.problems) == 1 and "damaged" in source.problems[0]
 
 
 @needs_ffmpeg
@@ -206,6 +206,46 @@ def test_a_gif_whose_blocks_do_not_follow_each_other_says_so(tmp_path):
     source = open_source(path)
     list(source.frames())
     assert len(source.problems) == 1 and "damaged in the middle" in source.problems[0]
+
+
+@pytest.mark.parametrize(("suffix", "name", "become"), [
+    ("png", b"fcTL", b"fctL"), ("webp", b"ANMF", b"ANNF"), ("webp", b"VP8 ", b"VP9 "),
+    ("gif", b"\0\x21\xf9\x04", b"\x0f\x21\xf9\x04")])
+def test_a_frame_whose_name_is_damaged_is_told(tmp_path, suffix, name, become):
+    """An animation whose third frame is no longer known as one; in the GIF its head belongs to the one before."""
+    from PIL import Image
+
+    path, shots = tmp_path / f"a.{suffix}", [Image.new("RGB", (64, 48), (40 * i, 0, 0)) for i in range(6)]
+    shots[0].save(path, save_all=True, append_images=shots[1:], duration=40)
+    source = open_source(path)
+    assert len(list(source.frames())) == 6 and source.problems == []
+    head, *others = path.read_bytes().split(name)
+    others[2] = become + others[2]
+    path.write_bytes(name.join([head, *others[:2]]) + others[2] + b"".join(name + other for other in others[3:]))
+    source = open_source(path)
+    assert len(list(source.frames())) < 6
+    assert len(source.problems) == 1 and "damaged" in source.problems[0]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("suffix", "codecs"), [
+    ("wmv", ("wmv2", "mp3")), ("nut", ("ffv1", "flac")), ("flv", ("flv", "mp3")), ("webm", ("libvpx", "libopus")),
+    ("ts", ("libx264", "aac")), ("mkv", ("libx264", "aac"))])
+def test_what_a_reader_passes_over_is_told_by_what_it_logs(tmp_path, suffix, codecs, capfd):
+    """Its own words stand in the line, and nothing of them on the terminal."""
+    rate = 48_000 if suffix == "webm" else 44_100
+    path = write_movie(tmp_path / f"a.{suffix}", codec=codecs[0], options={"g": "5"}, grain=60, size=(96, 128),
+                       sound=tone(0.8, rate), sound_rate=rate, sound_codec=codecs[1])
+    source = open_source(path)
+    assert len(list(source.frames())) == 20 and source.problems == []
+    with av.open(str(path)) as container:
+        place = [p.pos for p in container.demux(video=0) if p.size][10]
+    data = bytearray(path.read_bytes())
+    data[place - 4 : place + 60] = bytes(64)
+    path.write_bytes(data)
+    source = open_source(path)
+    assert len(list(source.frames())) < 20 and "damaged" in source.problems[0]
+    assert capfd.readouterr() == ("", "") and av.logging.get_level() is None
 
 
 def test_frames_that_a_decoder_holds_back_are_told(tmp_path):

@@ -17,7 +17,6 @@ NETWORK_TIMEOUT_SECONDS = 30
 # Codecs whose packets are frames one to one, so that packets' times number the frames without decoding them
 SEEKABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1")
 SEAM_PACKETS = 2  # between a mark of damage and the key frame that shows that two recordings were joined there
-PACKET_HEAD_BYTES = 32  # that a container has with a packet, at most
 PATIENCE = 3  # a demuxer that fails this often in a row will not recover
 BACKWARD_SECONDS = 0.1  # a stream's clock that goes back by more has started again (as ffmpeg says)
 LONGEST_REORDER_SECONDS = 10.0  # between the stamps for decoding and for display of one frame
@@ -94,6 +93,10 @@ class Clock:
         base, stream, index = packet.time_base, packet.stream, packet.stream.index
         if not base:
             return
+        if packet.pts is not None and packet.dts is not None and index in self.last:
+            is_far = abs(packet.pts - packet.dts) * base > LONGEST_REORDER_SECONDS
+            if is_far and abs(packet.pts * base - self.last[index]) < LONGEST_REORDER_SECONDS:
+                packet.dts = None  # only that is broken: no clock has jumped
         segment, raw = self.segment.get(index, 0), None if packet.dts is None else packet.dts * base
         if raw is not None and index in self.last:
             step = raw - self.last[index]
@@ -143,8 +146,6 @@ class Decoding:
         self.last_stamp = -1  # for decoding, of its packets
         self.num_stored = 0  # its packets, those included that say "as before" or are not to be shown
         self.beside_end = 0.0  # seconds: when the other streams end
-        self.first_position: int | None = None  # bytes: where the stream's first packet begins in the file
-        self.bytes_before = 0  # of other streams' packets before that one, what stands round them included
         self.last_position = 0  # bytes: where the last packet of any stream ends in the file
         if stream.type == "video":
             stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MOST_PIXELS)}
@@ -169,8 +170,6 @@ class Decoding:
                 self.clock.set(packet)
                 if packet.pos is not None and packet.pos >= 0:
                     self.last_position = max(self.last_position, packet.pos + packet.size)
-                    if self.first_position is None:
-                        self._look_at_start(packet)
             if packet.stream.index == self.stream.index:
                 self.num_stored += packet.size > 0
                 self.last_stamp = self.last_stamp if packet.dts is None else max(self.last_stamp, packet.dts)
@@ -179,14 +178,14 @@ class Decoding:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.origin_seconds
                 self.beside_end = max(self.beside_end, end)
 
-    def _look_at_start(self, packet: av.Packet) -> None:
-        if packet.stream.index == self.stream.index:
-            self.first_position = packet.pos
-        else:
-            self.bytes_before += packet.size + PACKET_HEAD_BYTES
-
     def frames(self) -> Iterator[Any]:
         """The frames that can be decoded, in the order of their display."""
+        try:
+            yield from self._decoded()
+        finally:
+            self.stream.codec_context.flush_buffers()  # its threads rest before it is freed: they may be logging
+
+    def _decoded(self) -> Iterator[Any]:
         for packet in self.packets():
             is_end = not packet.size and packet.dts is None
             if not packet.size and not is_end:

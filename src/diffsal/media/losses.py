@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffsal.media.chains import is_whole
 from diffsal.media.container import Decoding
-from diffsal.media.probe import (
-    Size,
-    bytes_before,
-    first_data,
-    has_more,
-    is_chain_whole,
-    is_gif_whole,
-    largest_gap,
-    read_size,
-)
+from diffsal.media.probe import Size, frame_seconds, has_more, read_again, read_size
 
 STAMP_SECONDS = 1.1e-3  # time stamps of a millisecond are off by as much
-LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv")  # pass over damage without a word
+LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv", "nut")  # have no index to count by
 COUNTING_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "avi", "gif")  # say how many frames they hold
 STAMPED_CONTAINERS = ("mpegts", "mpeg", "ogg")  # whose end is known from their first and last stamps alone
-PACKED_CONTAINERS = ("matroska,webm", "flv")  # in which packets follow each other
+PACKED_CONTAINERS = ("matroska,webm", "flv", "nut")  # in which packets follow each other
+CHAINED_CONTAINERS = ("gif", "apng")  # every byte of which is held against the format
 LARGEST_HEAD = 64  # bytes between two packets
-HELD_CONTAINERS = ("matroska,webm",)  # say how long the whole lasts, not how long each picture is shown
+HELD_CONTAINERS = ("matroska,webm", "flv")  # say how long the whole lasts, not how long each picture is shown
 ONE_TO_ONE_CODECS = (  # a packet is a picture that is shown
     "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "theora", "wmv1", "wmv2", "wmv3", "vc1", "msmpeg4",
     "msmpeg4v2", "msmpeg4v3", "flv", "flv1", "h263", "png", "apng", "gif", "ffv1", "prores", "dnxhd", "av1", "libdav1d",
@@ -60,9 +53,14 @@ class Holes:
             self.irregular += 1
         self.last, self.announced = seconds, duration if duration > 1.5 * self.frame_seconds else 0.0
 
-    def found(self, num_seams: int = 0) -> str | None:
-        """The holes in words, or None; as many short ones as there are seams belong to those."""
-        waits = sorted(self.waits, key=lambda wait: wait[1] - wait[0])
+    def found(self, num_seams: int = 0, stamps: list[float] | None = None) -> str | None:
+        """The holes in words, or None; as many short ones as there are seams belong to those.
+
+        There is no hole where a packet belongs (``stamps``, in seconds): the decoder gave its frame out of order.
+        """
+        waits = [(start, end) for start, end in self.waits
+                 if not any(start + STAMP_SECONDS < stamp < end - STAMP_SECONDS for stamp in stamps or ())]
+        waits.sort(key=lambda wait: wait[1] - wait[0])
         while num_seams and waits and waits[0][1] - waits[0][0] < SEAM_SECONDS:
             num_seams, waits = num_seams - 1, waits[1:]
         waits.sort()
@@ -84,8 +82,7 @@ class Losses:
         self.holes = Holes(frame_seconds)
         self.size = Size(0, None) if "://" in path else read_size(path)
         self.most_frames = max(FEWEST_FRAMES, self.size.found) if self.size.found else 2**62
-        self.num_streams = sum(s.type in ("video", "audio", "subtitle") for s in container.streams)
-        self.first_data = first_data(path) if self.size.found else None
+        self.num_pictures = len(container.streams.video)
         self.num_stated = _stated_frames(container, stream)
         self.num_slots = max(0, stream.frames) if self.format == "avi" else 0  # with what stands for "as before"
 
@@ -97,31 +94,27 @@ class Losses:
         if undecoded:
             many = f"{undecoded} of {decoding.num_packets} frames could not be decoded"
             damage = f"{damage}; {many}" if damage else many
-        if not damage and self.format in LOSING_CONTAINERS:
-            damage = self.holes.found(decoding.clock.num_jumps)
-            if damage and self.format in PACKED_CONTAINERS and largest_gap(self.path) < LARGEST_HEAD:
-                damage = None  # every byte was read: the clip itself waits there
-        if self.format == "gif" and self.size.found and not damage and not self.size.is_cut_short:
-            damage = None if is_gif_whole(self.path) else "damaged in the middle"
+        damage = damage or self._passed_over(decoding)
         if damage:
             lines.append(f"{damage}; what could be decoded is done, fetch it again or re-encode it for the rest")
-        begin = None if is_part else self._missing_start(decoding)
         end = self._missing_end(decoding, num_frames, end_seconds, is_part)
-        return [*lines, *(line for line in (begin, end) if line)]
+        return [*lines, end] if end else lines
 
-    def _missing_start(self, decoding: Decoding) -> str | None:
-        """Readers of Matroska and ASF go on at the next key frame: are there bytes before it that are no packets?"""
-        data = self.first_data
-        if decoding.first_position is None or data is None:
-            return None
-        before = decoding.bytes_before
-        if len(decoding.streams) < self.num_streams:  # there are others, whose packets were not asked for
-            before = bytes_before(self.path, decoding.stream.index)
-        lost = decoding.first_position - data.place - before
-        if lost <= data.spare_bytes + before * data.spare_share:
-            return None
-        return (f"its first frames cannot be found ({lost:,} bytes before the first that can); fetch the file again or "
-                "re-encode it for them")
+    def _passed_over(self, decoding: Decoding) -> str | None:
+        """What the reader has passed over without a word to us."""
+        complaint, gap, is_losing = None, LARGEST_HEAD, self.format in LOSING_CONTAINERS
+        if self.size.found and (is_losing or self.format == "gif"):
+            complaint, gap = read_again(self.path, are_decoded=self.format == "gif")
+        if self.format == "flv" and self.num_pictures > 1:  # a tag of another kind makes a stream of its own
+            complaint = complaint or "its pictures change their codec"
+        if self.format in CHAINED_CONTAINERS and self.size.found and not self.size.is_cut_short:
+            complaint = complaint if is_whole(self.path, self.format) else "damaged in the middle"
+        # Where every byte was read, the clip itself waits
+        is_read = self.format in PACKED_CONTAINERS and gap < LARGEST_HEAD and complaint is None
+        if not is_losing or is_read or not self.holes.waits:
+            return complaint
+        stamps = frame_seconds(self.path, decoding.origin_seconds) if self.size.found else []
+        return self.holes.found(decoding.clock.num_jumps, stamps) or complaint
 
     def _undecoded(self, decoding: Decoding) -> int:
         lost = decoding.num_packets - decoding.num_frames
@@ -136,15 +129,13 @@ class Losses:
                     "done, fetch the file again for the rest")
         lost = 0 if is_part or not self.num_stated else self.num_stated - decoding.num_stored
         num_slots = 0 if is_part else self.num_slots
-        if lost <= 0 and num_slots > decoding.last_stamp + 1 and not is_chain_whole(self.path):
+        if lost <= 0 and num_slots > decoding.last_stamp + 1 and not is_whole(self.path, self.format):
             lost = num_slots - decoding.last_stamp - 1  # and its index was made from what is left
         if lost > 0:
             return (f"{lost} of {num_frames + lost} frames cannot be found; the {num_frames} others are done, fetch "
                     "the file again for the rest")
         if decoding.clock.has_jumped and self.format in STAMPED_CONTAINERS:
             return None  # the last stamp is of another clock than the first
-        if self.format == "flv" and self.size.stated:
-            return None  # all its bytes are there: the last picture is held
         exact = self.format in (*HELD_CONTAINERS, "asf")
         least = min(MISSING_END_SECONDS, 2.5 * self.holes.frame_seconds) if exact else MISSING_END_SECONDS
         if not self.stated_end or self.stated_end - end_seconds < least:

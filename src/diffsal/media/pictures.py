@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffsal.errors import InputError
 from diffsal.files import write_whole
+from diffsal.media.chains import webp_frames
 
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".ppm",
@@ -54,7 +55,7 @@ class PictureHeader:
 def read_header(path: Path) -> PictureHeader:
     """Size and format of a picture; only its header is read. :class:`InputError` if it is none or above the limit."""
     with _opened(path) as image:
-        return PictureHeader(*_upright_size(image), str(image.format), getattr(image, "n_frames", 1))
+        return PictureHeader(*_upright_size(image), str(image.format), max(_frames_of(path, image)))
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -69,17 +70,21 @@ def read_picture(path: Path) -> np.ndarray:
 def read_animation(path: Path) -> Iterator[tuple[float, float, np.ndarray]]:
     """(start in seconds, duration in seconds, RGB uint8 (height, width, 3)) of every frame of a WebP or AVIF.
 
-    Raises :class:`InputError` at the frame that cannot be decoded.
+    Raises :class:`InputError` at the frame that cannot be decoded, and at the end where some cannot be found.
     """
     milliseconds = 0.0
     with _opened(path) as image:
-        for index in range(getattr(image, "n_frames", 1)):
+        found, stated = _frames_of(path, image)
+        for index in range(found):
             image.seek(index)
             rgb = _as_rgb(image)
             duration = float(image.info.get("duration") or 0.0)
             duration = duration if duration >= LEAST_FRAME_MS else SHORT_FRAME_MS
             yield milliseconds / 1000, duration / 1000, rgb
             milliseconds += duration
+    if found < stated:
+        frames = f"{stated - found} frame{'s' * (stated > found + 1)}"
+        raise InputError(f"{path}: damaged, {frames} cannot be found; fetch it again")
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -218,6 +223,12 @@ def _formats(data: bytes) -> list[str]:
         else:
             pi_heif.register_heif_opener(thumbnails=False)
     return [name for name in READABLE if name in Image.OPEN]
+
+
+def _frames_of(path: Path, image: Image.Image) -> tuple[int, int]:
+    """How many frames Pillow finds, and how many there should be: those of a WebP that are damaged it leaves out."""
+    found = getattr(image, "n_frames", 1)
+    return found, webp_frames(path) if image.format == "WEBP" else found
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 import struct
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any, BinaryIO
 
 import av
 
 from diffsal.errors import InputError
-from diffsal.media.container import PACKET_HEAD_BYTES, SEEKABLE_CODECS, Decoding, open_media
+from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media
 
 FEWEST_BYTES = 12  # of a frame in any container, its entry in the index included
-AVI_CHUNK = re.compile(rb"\d\d(dc|db|wb|pc|tx|sb|iv|__)|ix\d\d|JUNK")  # among the packets
+READING_ERRORS = (av.FFmpegError, ValueError, OverflowError, InputError)
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
+MATROSKA_CLUSTER_HEAD = 256  # bytes before its first frame, at most
 MATROSKA_AFTER = tuple(map(bytes.fromhex, ("1c53bb6b", "1254c367", "114d9b74", "1941a469", "1043a770")))
 MATROSKA_HEADERS = tuple(map(bytes.fromhex, (
     "114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1254c367", "1941a469", "1043a770", "ec", "bf")))
 MATROSKA_REST = 64  # bytes of a frame's own that may follow it: how long it is shown, what to leave out of it
-ASF_DATA_HEADER = 50  # bytes
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 NO_PICTURES = ("attached_pic", "timed_thumbnails", "dependent", "metadata")  # dispositions of what is no video
 
@@ -73,6 +75,13 @@ def frame_seconds(path: str, origin_seconds: float) -> list[float]:
     return sorted(seconds)
 
 
+def measured_rate(path: str) -> float | None:
+    """Frames per second of a local file by the usual wait between two; None where nothing tells."""
+    seconds = [] if "://" in path else frame_seconds(path, 0.0)
+    wait = median(b - a for a, b in pairwise(seconds)) if len(seconds) > 1 else 0.0
+    return 1 / wait if wait > 0 else None
+
+
 def frames_in_header(path: str) -> int:
     """How many frames a file says it holds, and no more than it has packets; 0 where its format has no word for it."""
     with open_media(path, path) as container:
@@ -95,7 +104,8 @@ def plausible_frames(stream: Any, path: str) -> int | None:
 def stated_end(container: Any, stream: Any, origin_seconds: float) -> float | None:
     """When the picture ends, on our clock, as the container says it: by stream, by tag, or for the whole."""
     if container.format.name == "avi" and stream.frames and stream.average_rate:
-        return float(stream.frames / stream.average_rate)  # counted in the header; the duration is what is left
+        num_frames = plausible_frames(stream, container.name)  # counted in the header; the duration is what is left
+        return float(num_frames / stream.average_rate) if num_frames else None
     if stream.duration is not None and stream.time_base:
         start = 0 if container.format.name == "asf" else stream.start_time or 0  # there a duration is counted from 0
         return float((start + stream.duration) * stream.time_base) - origin_seconds
@@ -182,115 +192,57 @@ def _matroska_size(file: BinaryIO) -> int | None:
     return None
 
 
-@dataclass(frozen=True)
-class FirstData:
-    """Where the packets of a file begin, in bytes, and how much before a packet may be something else than packets.
+_listening = threading.Lock()  # FFmpeg has one log for all
 
-    ``spare_bytes`` at the beginning, and ``spare_share`` of the packets' own bytes.
+
+def read_again(path: str, are_decoded: bool = False) -> tuple[str | None, int]:
+    """Reads a local file to its end: what of it FFmpeg's reader passes over, in words, and the largest gap in bytes.
+
+    It passes over what is broken where it logs an error, and in Matroska what comes before the first group of frames
+    that it knows. A gap is from the end of a packet to the beginning of the next, whatever streams they belong to.
+    ``are_decoded``: the decoder of the same name as the reader is asked, too.
     """
-
-    place: int
-    spare_bytes: int
-    spare_share: float
-
-
-def first_data(path: str) -> FirstData | None:
-    """Where the packets of a local Matroska or ASF file begin; None for others, and where nothing tells."""
-    with open(path, "rb") as file:
-        head = file.read(1 << 16)
+    name, gap, num_lost, end = "", 0, 0, 0
+    # Other threads' lines end in the first of the two
+    with _listening, av.logging.Capture(local=False), av.logging.Capture() as lines, suppress(*READING_ERRORS):
+        level, is_skipping = av.logging.get_level(), av.logging.get_skip_repeated()
         try:
-            if head[:4] == b"\x1a\x45\xdf\xa3":
-                return FirstData(_matroska_data(file), 256, 0.0)
-            if head[:4] == b"\x30\x26\xb2\x75":
-                place = head.index(ASF_FILE_PROPERTIES)
-                packet_bytes = struct.unpack("<I", head[place + 92 : place + 96])[0]
-                return FirstData(struct.unpack("<Q", head[16:24])[0] + ASF_DATA_HEADER, packet_bytes // 2, 0.25)
-        except (struct.error, ValueError, IndexError):
-            pass  # a header that is damaged says nothing
-    return None
+            av.logging.set_level(av.logging.ERROR)
+            av.logging.set_skip_repeated(False)
+            with open_media(path, path) as container:
+                name = container.format.name
+                for packet in container.demux():
+                    if packet.size and packet.pos is not None and packet.pos >= 0:
+                        if name == "matroska,webm" and not end:
+                            num_lost = packet.pos - _matroska_data(path)
+                        gap, end = max(gap, packet.pos - (end or packet.pos)), max(end, packet.pos + packet.size)
+                    if are_decoded:
+                        packet.decode()
+        finally:
+            av.logging.set_level(level)
+            av.logging.set_skip_repeated(is_skipping)
+    complaint = next((message for _, logger, message in lines if logger == name), None)
+    if complaint is not None:
+        return f"damaged in the middle ({''.join(filter(str.isprintable, ' '.join(complaint.split())))})", gap
+    return f"damaged at its beginning ({num_lost:,} bytes)" if num_lost > MATROSKA_CLUSTER_HEAD else None, gap
 
 
-def bytes_before(path: str, index: int) -> int:
-    """Bytes of all other streams' packets before the first of stream ``index``, what stands round them included."""
-    found = 0
-    with suppress(av.FFmpegError, ValueError, OverflowError, InputError), open_media(path, path) as container:
-        for packet in container.demux():
-            if packet.stream.index == index:
-                break
-            found += packet.size + PACKET_HEAD_BYTES
-    return found
-
-
-def is_chain_whole(path: str) -> bool:
-    """Whether the chunks of an AVI follow each other to its end, those among the packets of kinds that belong there."""
-    place, is_inside, found = 0, False, os.path.getsize(path)
+def _matroska_data(path: str) -> int:
+    """Where the first group of frames begins: after the headers, whatever stands there. FFmpeg has read them."""
     with open(path, "rb") as file:
-        while place + 8 <= found:
-            file.seek(place)
-            head = file.read(12)
-            kind, size = head[:4], struct.unpack("<I", head[4:8])[0]
-            if kind in (b"RIFF", b"LIST"):
-                is_inside = head[8:12] in (b"movi", b"rec ")
-                place += 12
-                continue
-            is_inside = is_inside and kind != b"idx1"
-            if not (AVI_CHUNK.fullmatch(kind) if is_inside else kind.isascii()):
-                return False
-            place += 8 + size + size % 2
-    return place <= found + 1
-
-
-def is_gif_whole(path: str) -> bool:
-    """Whether the blocks of a GIF follow each other to its trailer; FFmpeg passes over what it does not know."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            place = 13 + _colours(data[10])
-            while data[place] != 0x3B:
-                if data[place] == 0x21:  # an extension
-                    place += 2
-                elif data[place] == 0x2C:  # a picture: where it is, its colours, the width of its codes
-                    place += 11 + _colours(data[place + 9])
-                elif data[place]:
-                    return False
-                while data[place]:
-                    place += 1 + data[place]
-                place += 1
-        except IndexError:
-            return False
-    return True
-
-
-def _colours(flags: int) -> int:
-    """Bytes of a table of colours."""
-    return 3 * (2 << (flags & 7)) if flags & 0x80 else 0
-
-
-def largest_gap(path: str) -> int:
-    """The most bytes between the end of a packet and the beginning of the next, whatever streams they belong to."""
-    gap, end = 0, None
-    with suppress(av.FFmpegError, ValueError, OverflowError, InputError), open_media(path, path) as container:
-        for packet in container.demux():
-            if packet.size and packet.pos is not None and packet.pos >= 0:
-                gap = max(gap, packet.pos - end if end is not None else 0)
-                end = max(end or 0, packet.pos + packet.size)
-    return gap
-
-
-def _matroska_data(file: BinaryIO) -> int:
-    """Where the first group of frames begins: after the headers, whatever stands there."""
-    _, place, size = _element(file, 0)  # EBML's own header
-    _, place, _ = _element(file, place + (size or 0))  # the segment
-    while True:
-        kind, inside, size = _element(file, place)
-        if kind not in MATROSKA_HEADERS or size is None:
-            return place
-        place = inside + size
+        _, place, size = _element(file, 0)  # EBML's own header
+        _, place, _ = _element(file, place + (size or 0))  # the segment
+        while True:
+            kind, inside, size = _element(file, place)
+            if kind not in MATROSKA_HEADERS or size is None:
+                return place
+            place = inside + size
 
 
 def _element(file: BinaryIO, place: int) -> tuple[bytes, int, int | None]:
     """EBML: the name of the element at ``place``, where its content begins, and its size (None: not known)."""
     file.seek(place)
-    data = file.read(16)
+    data = file.read(16).ljust(16, b"\0")
     number = 8 - data[0].bit_length() + 1  # bytes of the name
     length = 8 - data[number].bit_length() + 1
     size = int.from_bytes(data[number : number + length], "big") & ((1 << 7 * length) - 1)
@@ -332,7 +284,7 @@ def _trailer_size(file: BinaryIO, found: int, trailer: bytes) -> int | None:
 
 
 def has_more(path: str, position: int) -> bool:
-    """Whether a Matroska file holds frames after byte ``position``: more groups, or what cannot be read.
+    """Whether a Matroska or FLV file holds frames after byte ``position``: more groups, or what cannot be read.
 
     After its last frame an index, tags or the end of the file come at once.
     """

@@ -32,6 +32,7 @@ from diffsal.media.pictures import ANIMATED, PICTURE_SUFFIXES, check_size, read_
 from diffsal.media.probe import (
     FEWEST_BYTES,
     frame_seconds,
+    measured_rate,
     picture_stream,
     plausible_frames,
     sound_stream,
@@ -346,7 +347,7 @@ def _probe(source: Source) -> Source:
         sound = sound_stream(container)
         source.origin_seconds = start_seconds(stream, sound)
         source.has_sound = sound is not None
-        rate = float(stream.average_rate or stream.guessed_rate or FOLDER_FRAME_RATE)
+        rate = float(stream.average_rate or measured_rate(source.path) or stream.guessed_rate or FOLDER_FRAME_RATE)
         source.frame_rate = rate if 0 < rate < HIGHEST_FRAME_RATE else FOLDER_FRAME_RATE
         source.duration_seconds = stated_end(container, stream, source.origin_seconds)
         source.num_frames = plausible_frames(stream, source.path)

@@ -1,0 +1,86 @@
+"""Whether a file's parts follow each other to its end: readers pass over what does not, without a word."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import struct
+import zlib
+from pathlib import Path
+
+AVI_CHUNK = re.compile(rb"\d\d(dc|db|wb|pc|tx|sb|iv|__)|ix\d\d|JUNK")  # among the packets
+GIF_HEAD = re.compile(rb"\x21\xf9\x04.{4}\x00\x2c", re.DOTALL)  # of a picture: how it is shown, then where
+WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ALPH")  # what a frame begins with, after where it is and for how long
+
+
+def is_whole(path: str, format_name: str) -> bool:
+    """Whether the parts of a local AVI, GIF or animated PNG follow each other; True for all other formats."""
+    walk = {"avi": _is_avi_whole, "gif": _is_gif_whole, "apng": _is_png_whole}.get(format_name)
+    if walk is None or not os.path.getsize(path):
+        return True
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return walk(data)
+        except (IndexError, struct.error):
+            return False
+
+
+def _is_avi_whole(data: mmap.mmap) -> bool:
+    """Whether the chunks follow each other to the end, those among the packets of kinds that belong there."""
+    place, is_inside, found = 0, False, len(data)
+    while place + 8 <= found:
+        kind, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
+        if kind in (b"RIFF", b"LIST"):
+            is_inside = data[place + 8 : place + 12] in (b"movi", b"rec ")
+            place += 12
+            continue
+        is_inside = is_inside and kind != b"idx1"
+        if not (AVI_CHUNK.fullmatch(kind) if is_inside else kind.isascii()):
+            return False
+        place += 8 + size + size % 2
+    return place <= found + 1
+
+
+def _is_gif_whole(data: mmap.mmap) -> bool:
+    """Whether the blocks follow each other to the trailer, and no head of a picture lies inside one of them."""
+    place, heads = 13 + _colours(data[10]), 0
+    while data[place] != 0x3B:
+        if data[place] == 0x21:  # an extension
+            heads += data[place + 1] == 0xF9
+            place += 2
+        elif data[place] == 0x2C:  # a picture: where it is, its colours, the width of its codes
+            place += 11 + _colours(data[place + 9])
+        elif data[place]:
+            return False
+        while data[place]:
+            place += 1 + data[place]
+        place += 1
+    return sum(1 for _ in GIF_HEAD.finditer(data, 0, place)) <= heads
+
+
+def _colours(flags: int) -> int:
+    """Bytes of a table of colours."""
+    return 3 * (2 << (flags & 7)) if flags & 0x80 else 0
+
+
+def _is_png_whole(data: mmap.mmap) -> bool:
+    """Whether the chunks follow each other to the last, each with its right sum."""
+    place, kind = 8, b""
+    while kind != b"IEND":
+        size = struct.unpack_from(">I", data, place)[0]
+        kind, end = data[place + 4 : place + 8], place + 8 + size
+        if zlib.crc32(memoryview(data)[place + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return False
+        place = end + 4
+    return True
+
+
+def webp_frames(path: Path) -> int:
+    """How many frames an animated WebP holds: those that say so, and those of which only the name is damaged."""
+    data, place, frames = path.read_bytes(), 12, 0
+    while place + 8 <= len(data):
+        frames += data[place : place + 4] == b"ANMF" or data[place + 24 : place + 28] in WEBP_PICTURES
+        size = struct.unpack_from("<I", data, place + 4)[0]
+        place += 8 + size + size % 2
+    return frames
