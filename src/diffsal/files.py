@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import csv
 import errno
+import io
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -166,6 +168,15 @@ def write_whole(path: Path, data: bytes, flush: bool = True) -> None:
 def write_text(path: Path, text: str) -> None:
     """``text`` as a file in UTF-8; its folders are made."""
     write_whole(path, text.encode("utf-8", UNKNOWN_BYTES))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Comma-separated values with a header, RFC 4180, as a file in UTF-8; its folders are made."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def final_name(name: str) -> str:

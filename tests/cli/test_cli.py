@@ -164,9 +164,9 @@ def test_a_full_disk_leaves_no_half_written_file(run, tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
 
-def test_interrupt_leaves_no_half_written_file(weights, tmp_path):
+def test_interrupt_leaves_no_half_written_file(tmp_path):
     write_movie(tmp_path / "a.mp4", num_frames=400, size=(96, 128))
-    command = [sys.executable, "-m", "diffsal.cli", "predict", "a.mp4", "--weights", str(weights), "--steps", "20"]
+    command = [sys.executable, "-m", "diffsal.cli", "predict", "a.mp4", "--steps", "20"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".*partial*")) and time.monotonic() < deadline and process.poll() is None:

@@ -23,6 +23,7 @@ from diffsal.training.recipes import compact
 from diffsal.weights.files import save
 from tests.commands import outcome
 from tests.movies import tone, write_movie
+from tests.narrow import narrow_encoders  # noqa: F401
 
 WIDTHS = (32, 16, 16, 8)
 
@@ -68,6 +69,7 @@ def test_interactions_are_those_of_modulate(model, clip):
     assert not any(stage._forward_hooks for stage in model.unet.stages)
 
 
+@pytest.mark.usefixtures("narrow_encoders")
 def test_released_layout(clip):
     torch.manual_seed(0)
     config = replace(ModelConfig.released(True), height=64, width=96, widths=WIDTHS, fusion_width=16, time_width=32)

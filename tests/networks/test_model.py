@@ -11,7 +11,7 @@ from diffsal.networks.diffsal import DiffSal
 from diffsal.training.objective import correlation, kl_divergence, squared_error
 from diffsal.training.recipes import compact
 
-SIZE = (128, 192)  # the smallest at which attention has more than one key, through which the sound enters
+SIZE = (64, 128)  # the smallest at which attention has more than one key, through which the sound enters
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,8 @@ def test_sampling_is_one_call_a_step(model, inputs):
 def test_every_number_of_stages_learns(stages, inputs):
     torch.manual_seed(0)
     video, mel, noise = inputs
-    model = DiffSal(replace(compact()[0], height=SIZE[0], width=SIZE[1], modulation_stages=stages)).train()
+    config = replace(compact()[0], height=SIZE[0], width=SIZE[1], num_frames=8, modulation_stages=stages)
+    model, video = DiffSal(config).train(), video[:, :, :8]
     model.audio_encoder.requires_grad_(False).eval()
     target = torch.zeros(2, 1, *SIZE)
     target[:, :, 40:60, 80:120] = 1.0
@@ -133,7 +134,7 @@ def test_every_number_of_stages_learns(stages, inputs):
 
 def test_wrong_sizes_and_sound_for_a_silent_network_are_refused(model, inputs):
     video, mel, _ = inputs
-    with pytest.raises(ValueError, match="video is 32x192, this network expects 128x192"):
+    with pytest.raises(ValueError, match="video is 32x128, this network expects 64x128"):
         model.encode(video[..., :32, :], None)
     silent = DiffSal(replace(model.config, audio_encoder=None))
     with pytest.raises(ValueError, match="without sound"):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from diffsal.decisions.cuts import REST, Change, CutComparison
-from diffsal.decisions.exports import write_csv, write_json
+from diffsal.decisions.exports import write_json
 from diffsal.decisions.regions import Attended
 from diffsal.decisions.requirements import Requirement
+from diffsal.files import write_csv
 
 SCHEMA, VERSION = "diffsal.cuts", 1
 CUT_SUFFIXES = (".json", ".csv", ".png", ".pdf", ".svg", ".html")

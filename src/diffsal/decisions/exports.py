@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 
 from diffsal.decisions.crop_video import write_path
 from diffsal.decisions.reframe import CropPath
-from diffsal.files import write_text
+from diffsal.files import write_csv, write_text
 
 PATH_SUFFIXES = (".json", ".csv", ".setting", ".txt")
 KEY_TOLERANCE = 0.25  # pixels that a path between keyframes may differ from its frames
@@ -51,15 +49,6 @@ def write_crop_path(path: CropPath, place: Path) -> None:
         write_text(place, fusion_setting(path))
     else:
         write_text(place, after_effects_keys(path))
-
-
-def write_csv(place: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Comma-separated values with a header, RFC 4180, UTF-8; whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_text(place, text.getvalue())
 
 
 def write_coco(

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from diffsal.decisions.cut_detection import CutDetector
-from diffsal.decisions.exports import write_coco, write_csv, write_json
+from diffsal.decisions.exports import write_coco, write_json
 from diffsal.decisions.region_sources import Box, MovingRegion
 from diffsal.errors import InputError
-from diffsal.files import write_text
+from diffsal.files import write_csv, write_text
 from diffsal.media.source import Source, open_source
 from diffsal.prediction.maps import Prediction
 from diffsal.prediction.pipeline import predict

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from diffsal.decisions.cut_detection import CutDetector
-from diffsal.decisions.exports import write_csv, write_json
+from diffsal.decisions.exports import write_json
 from diffsal.errors import InputError
+from diffsal.files import write_csv
 from diffsal.media.source import Source, open_source
 from diffsal.outputs.attention import GRID, entropy_bits, on_grid
 from diffsal.prediction.pipeline import predict

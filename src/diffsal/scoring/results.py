@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -17,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diffsal.errors import InputError
-from diffsal.files import write_text
+from diffsal.files import write_csv, write_text
 from diffsal.scoring.protocols import LOWER_IS_BETTER, Protocol
 
 SCHEMA, VERSION = "diffsal.scores", 1
@@ -134,22 +132,18 @@ def _named(metrics: tuple[str, ...], values: np.ndarray) -> dict[str, float | No
 def write(folder: Path, document: dict, clips: list[ClipScores], protocol: Protocol) -> None:
     """``scores.json``, ``per_video.csv`` and ``per_frame.csv`` in ``folder``, each whole or not at all."""
     document = {"schema": SCHEMA, "version": VERSION, **document}
-    _write_csv(folder / "per_video.csv", ["set", "video", "model", "frames", *protocol.metrics], (
-        [s["name"], v["name"], m["name"], v["frames"], *v["mean"].values()]
+    write_csv(folder / "per_video.csv", ["set", "video", "model", "frames", *protocol.metrics], (
+        [s["name"], v["name"], m["name"], v["frames"], *map(_rounded, v["mean"].values())]
         for s in document["sets"] for m in s["models"] for v in m["videos"]))
-    _write_csv(folder / "per_frame.csv", ["set", "video", "frame", "fixations", "model", *protocol.metrics], (
-        [c.set_name, c.name, i, n, model, *row]
+    write_csv(folder / "per_frame.csv", ["set", "video", "frame", "fixations", "model", *protocol.metrics], (
+        [c.set_name, c.name, i, n, model, *map(_rounded, row)]
         for c in clips for model, rows in c.scores.items()
         for i, n, row in zip(c.index, c.num_fixations, rows, strict=True)))
     write_text(folder / "scores.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
-def _write_csv(path: Path, header: list[str], rows: Iterable[list]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([f"{x:.6f}" if isinstance(x, float) else x for x in row] for row in rows)
-    write_text(path, text.getvalue())
+def _rounded(score: float | None) -> str | None:
+    return None if score is None else f"{score:.6f}"
 
 
 def read(path: Path) -> dict:
