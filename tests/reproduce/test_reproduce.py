@@ -13,6 +13,7 @@ from diffsal.reproduce import costs, pictures, run, tables
 from diffsal.reproduce.steps import Training, in_order
 from diffsal.reproduce.targets import FOLDS, TARGETS, Request, target
 from tests.commands import outcome
+from tests.narrow import narrow_encoders  # noqa: F401
 
 pytestmark = [pytest.mark.xdist_group("reproduce"), pytest.mark.timeout(900)]  # the targets share runs
 
@@ -24,7 +25,7 @@ def out(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def reproduced(out, capsys):
+def reproduced(out, capsys, narrow_encoders):  # noqa: F811
     """``reproduced("table8")`` runs the command, narrow → (stdout, stderr)."""
 
     def run(name: str, *options: str) -> tuple[str, str]:

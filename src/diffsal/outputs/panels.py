@@ -80,9 +80,7 @@ def figure(
 
 def write_figure(path: Path, image: np.ndarray) -> None:
     """PNG, JPEG or PDF (one page at 200 dots per inch), by the name's ending; whole or not at all."""
-    options: dict[str, dict[str, Any]] = {
-        ".png": {"optimize": True}, ".pdf": {"resolution": PDF_DOTS_PER_INCH, "quality": 92},
-    }
+    options: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"resolution": PDF_DOTS_PER_INCH, "quality": 92}}
     with whole_file(path) as place:
         Image.fromarray(image).save(place, **options.get(path.suffix.lower(), {"quality": 88}))
 
