@@ -27,6 +27,11 @@ def plain(words: str) -> str:
     return shown.replace("$", r"\$")
 
 
+def legend_name(words: str) -> str:
+    """:func:`plain` words for a legend, which leaves out what begins with an underscore."""
+    return plain(" " + words if words.startswith("_") else words)
+
+
 def shortened(words: str, width: int) -> str:
     """At most ``width`` characters, :func:`plain`."""
     return plain(words if len(words) <= width else words[: width - 1] + "…")

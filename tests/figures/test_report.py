@@ -170,9 +170,11 @@ def test_a_chart_puts_every_mark_at_its_place():
 
 
 def test_a_chart_is_the_same_text_each_time_and_keeps_words_as_they_are():
-    chart = Scatter("$a_b$ <c>", "x", "y", (Point(1, 2, "<b> & $x$", name="$n$"), Point(2, 3, "")), ((0, "all"),))
+    points = (Point(1, 2, "<b> & $x$", name="$n$"), Point(2, 3, "", 1), Point(3, 4, "", 2))
+    chart = Scatter("$a_b$ <c>", "x", "y", points, ((0, "all"), (1, "$m$ and $n$"), (2, "_v2")))
     assert chart.svg == chart.svg
-    for words in ("<title>&lt;b&gt; &amp; $x$</title>", ">$n$</text>", ">all</text>"):
+    kept = ("<title>&lt;b&gt; &amp; $x$</title>", ">$n$</text>", ">all</text>", ">$m$ and $n$</text>", " _v2</text>")
+    for words in kept:
         assert words in chart.svg
     assert chart.svg.startswith('<svg role="img" aria-label="$a_b$ &lt;c&gt;" viewBox="0 0 ')
 

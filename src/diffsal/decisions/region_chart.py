@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffsal.files import write_text, write_whole
-from diffsal.plots import COLOURS, figure_class, plain, shortened
+from diffsal.plots import COLOURS, figure_class, legend_name, shortened
 
 if TYPE_CHECKING:
     from diffsal.decisions.regions import Attended
@@ -93,7 +93,7 @@ def _label(name: str) -> str:
     lines = textwrap.wrap(name, NAME_WIDTH) or [name]
     if len(lines) > MOST_NAME_LINES:
         lines = [*lines[: MOST_NAME_LINES - 1], lines[MOST_NAME_LINES - 1][: NAME_WIDTH - 1] + "…"]
-    return plain("\n".join(lines))
+    return legend_name("\n".join(lines))
 
 
 def chart_bytes(result: Attended, kind: str) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from diffsal.plots import COLOURS, MARKS, figure_class, plain
+from diffsal.plots import COLOURS, MARKS, figure_class, legend_name, plain
 
 INCHES = (6.2, 4.0)
 GAP = 7  # points between a mark and its name
@@ -68,11 +68,11 @@ def draw_scatter(chart: Scatter) -> Any:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.12)
     axes.xaxis.set_major_formatter(EngFormatter())
-    shown = set()
+    names, shown = {series: legend_name(words) for series, words in chart.legend}, set()
     for i, point in enumerate(chart.points):
         kind = point.series % len(MARKS)
         axes.plot([point.x], [point.y], MARKS[kind], color=COLOURS[kind], alpha=0.82, markersize=8, gid=f"point{i}",
-                  label=None if point.series in shown else dict(chart.legend).get(point.series))
+                  label=None if point.series in shown else names.get(point.series))
         shown.add(point.series)
     axes.set(xlabel=chart.x_name + " (logarithmic)" * chart.log_x, ylabel=chart.y_name)
     axes.grid(axis="y", color="0.87")
