@@ -33,6 +33,7 @@ PRIVATE_NAME = re.compile(r"\.(.*)\.[0-9a-f]{16}\.partial", re.DOTALL)
 RETRIES = 100  # where other processes write or sweep at the same place meanwhile
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # what a rename onto a folder that holds something says
 SWEEPING_SECONDS = 0.02
+FULL = tuple(getattr(errno, name, errno.ENOSPC) for name in ("ENOSPC", "EDQUOT"))
 UNKNOWN_BYTES = "backslashreplace"  # of names that are not UTF-8: ``\udcXX``, which is what JSON has for them
 
 _growing: dict[Path, int] = {}  # private folders and the processes that made them
@@ -60,7 +61,7 @@ class GrowingFile:
             self.place: Path = self.folder / self.path.name
             try:
                 _growing[self.folder.absolute()] = os.getpid()  # before it is there: an interrupt may come in between
-                with _final_names():
+                with naming(self.path):
                     self.folder.mkdir(mode=0o700)
                 self.lock = _locked(self.folder)
             except BaseException:
@@ -74,7 +75,7 @@ class GrowingFile:
 
     def commit(self, flush: bool = True) -> None:
         """Give what was written its final name; ``flush`` it to the disk first, so that a power cut spares it."""
-        with _final_names():
+        with naming(self.path):
             if self.place.is_dir():
                 self._commit_folder()
                 return
@@ -122,7 +123,8 @@ class TextWriter:
         self.file = self.growing.place.open("w", encoding="utf-8", errors=UNKNOWN_BYTES, newline=newline)
 
     def close(self) -> None:
-        self.file.close()
+        with naming(self.growing.path):
+            self.file.close()
         self.growing.commit()
 
     def discard(self) -> None:
@@ -138,7 +140,7 @@ def whole_file(path: Path, flush: bool = True) -> Iterator[Path]:
     """
     growing = GrowingFile(path)
     try:
-        with _final_names():
+        with naming(growing.path):
             yield growing.place
         growing.commit(flush)
     finally:
@@ -152,7 +154,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     growing = GrowingFile(folder)
     try:
         growing.place.mkdir()
-        with _final_names():
+        with naming(growing.path):
             yield growing.place
         growing.commit()
     finally:
@@ -195,14 +197,28 @@ atexit.register(remove_unfinished)
 
 
 @contextmanager
-def _final_names() -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
+    """An ``OSError`` of the block names what was written by its final name; one that names nothing, ``path``."""
     try:
         yield
     except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
         if isinstance(error.filename, (str, os.PathLike)):
             error.filename = final_name(os.fspath(error.filename))
             error.filename2 = None
         raise
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk takes no more, so that other files would fare no better."""
+    return error.errno in (*FULL, errno.EROFS)
+
+
+def words_of(error: OSError) -> str:
+    """The file, what the system says, and what to do, in one line."""
+    where = f"{final_name(str(error.filename))}: " if error.filename else ""
+    return f"{where}{error.strerror or error}{'; make room there, or write elsewhere' if error.errno in FULL else ''}"
 
 
 def _locked(folder: Path) -> int | None:

@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_no_half_written_file(run, tmp_path, monkeypatch):
     monkeypatch.setattr("diffsal.files.os.replace", full)
     code, _, err = run("a.mp4", "--npz", "a.npz")
     assert code == 1
-    assert err == ("diffsal: a.mp4 → a.saliency.mp4, a.npz: No space left on device; make room there, or write "
+    assert err == ("diffsal: a.mp4 → a.saliency.mp4: No space left on device; make room there, or write "
                    "elsewhere\n")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 

@@ -1,5 +1,8 @@
 """What every command does with what strangers give: inputs that are named as outputs, names, errors of libraries."""
 
+import gzip
+import json
+import struct
 from pathlib import Path
 
 import cv2
@@ -8,7 +11,10 @@ import pytest
 
 from diffsal.cli import commands as cli
 from diffsal.cli.options import check_output, say
+from diffsal.config import ModelConfig
+from diffsal.data.databases import synthetic
 from diffsal.errors import InputError
+from diffsal.weights.metadata import CONFIG_KEY
 from tests.commands import outcome
 from tests.movies import write_movie
 
@@ -75,3 +81,74 @@ def test_whatever_a_library_raises_is_one_line(run, monkeypatch):
     monkeypatch.chdir("/")
     with pytest.raises(cv2.error):
         cli.main(["info", "mine.safetensors"])
+
+
+def header(*tensors: tuple[str, dict], size: int | None = None, config: str | None = None) -> bytes:
+    """The beginning of a safetensors file: the header's length (or ``size``), then the header."""
+    metadata = {CONFIG_KEY: json.dumps(ModelConfig().to_dict()) if config is None else config}
+    text = json.dumps({"__metadata__": metadata, **{name: {
+        "dtype": "F32", "shape": [2], "data_offsets": [0, 8], **values} for name, values in tensors}}).encode()
+    return struct.pack("<Q", len(text) if size is None else size) + text
+
+
+DEEP = "[" * 100_000
+BAD = {  # by the ending of their names
+    "any": {
+        "missing": None, "empty": b"", "text": b"hello\n", "zeros": bytes(4000),
+        "noise": np.random.default_rng(0).bytes(4000), "folder": Path()},
+    "json": {
+        "list": b"[]", "null": b"null", "deep": DEEP.encode(), "wide": "{}".encode("utf-16"),
+        "number": b'{"version": ' + b"9" * 5000 + b"}", "bare": b'{"schema": "diffsal.scores", "version": 1}',
+        "odd": b'{"schema": "diffsal.scores", "version": 1, "sets": [{"name": 3}], "protocol": 5, "published": 7}'},
+    "safetensors": {
+        "huge": header(size=1 << 60), "large": header(size=100_000_001), "deep": header(config=DEEP),
+        "overlap": header(("a", {}), ("b", {"data_offsets": [4, 12]})) + bytes(12),
+        "hole": header(("a", {}), ("b", {"data_offsets": [12, 20]})) + bytes(20),
+        "kind": header(("a", {"dtype": "F33"})) + bytes(8), "small": header(("a", {"dtype": "I64"})) + bytes(8),
+        "below": header(("a", {"shape": [-2]})) + bytes(8), "over": header(("a", {"shape": [1 << 62, 4]})) + bytes(8),
+        "beyond": header(("a", {"data_offsets": [0, 800]})) + bytes(8), "more": header(("a", {})) + bytes(80),
+        "back": header(("a", {"data_offsets": [8, 0]})) + bytes(8), "other": header(("a", {})) + bytes(8)},
+}
+MATRIX = [(line, f"{name}.{ending}", data) for line, endings in {
+    "report BAD -o page.html": ("json",), "info BAD": ("safetensors", "onnx"), "export BAD out.onnx": ("safetensors",),
+    "convert BAD out.safetensors": ("safetensors", "pth"), "score BAD BAD --protocol mit": ("maps",),
+}.items() for ending in endings for name, data in {**BAD["any"], **BAD.get(ending, {})}.items()]
+
+
+@pytest.mark.parametrize(("line", "name", "data"), MATRIX, ids=[f"{m[0].split()[0]}-{m[1]}" for m in MATRIX])
+def test_a_bad_input_is_one_line_that_names_it(run, tmp_path, line, name, data):
+    if isinstance(data, bytes):
+        (tmp_path / name).write_bytes(data)
+    elif data is not None:
+        (tmp_path / name).mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    code, out, error = run(*line.replace("BAD", name).split())
+    assert code == 1 and error.count("\n") == 1 and name in error and "cannot be done" not in error, error
+    assert out == "" and sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("line", [
+    "prepare gaze --data gaze --workers 2", "evaluate gaze --data gaze --split play --out out --workers 1",
+    "evaluate gaze --data gaze --split play --out out --maps maps --workers 1"])
+@pytest.mark.parametrize(("number", "reason", "hint"), [
+    (28, "No space left on device", "; make room there, or write elsewhere"), (30, "Read-only file system", "")])
+def test_a_full_disk_is_one_line_that_names_a_file(run, tmp_path, monkeypatch, line, number, reason, hint):
+    """The first file ends it: others would fare no better. What is written says no name, as a library's writes do."""
+    def full(*arguments):
+        raise OSError(number, reason)
+
+    synthetic.write("gaze", tmp_path / "gaze")
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, _, error = run(*line.split())
+    assert code == 1 and error.count("\n") == 1, error
+    name, _, words = error.removeprefix("diffsal: ").partition(": ")
+    assert Path(name).suffix in (".png", ".json", ".csv") and words == f"{reason}{hint}\n"
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_archive_that_is_damaged_is_told_before_what_it_should_have_held(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.tar.gz").write_bytes(gzip.compress(gzip.compress(bytes(10_240))))
+    code, _, error = run("prepare", "dhf1k", "--data", "data")
+    assert code == 1 and error.count("\n") == 1 and "a.tar.gz: damaged or cut short" in error

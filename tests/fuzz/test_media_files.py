@@ -58,7 +58,7 @@ def read_video(path: Path, expected: int) -> None:
     assert len(frames) <= 10 * expected, f"{len(frames)} frames out of a file of {expected}"
     source.sound()
     assert all(p.isprintable() and p.startswith(str(path)) for p in source.problems), source.problems
-    if len(frames) + num_left_out(path) < expected and not source.problems:
+    if not source.problems and len(frames) + num_left_out(path) < expected:
         raise Silent(f"{len(frames)} of {expected} frames")
 
 

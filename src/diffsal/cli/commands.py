@@ -42,7 +42,7 @@ from diffsal.cli.options import (
     unforeseen,
 )
 from diffsal.errors import InputError
-from diffsal.files import remove_unfinished
+from diffsal.files import remove_unfinished, words_of
 
 app = typer.Typer(
     name="diffsal",
@@ -90,8 +90,7 @@ def _run(arguments: list[str]) -> NoReturn:
             raise
         sys.exit(complain(f'this command needs {missing}, which is not installed: pip install "diffsal[torch]"'))
     except OSError as error:  # a folder that cannot be read, a full disk: the system's own words
-        where = f"{error.filename}: " if error.filename else ""
-        sys.exit(complain(f"{where}{error.strerror or error}"))
+        sys.exit(complain(words_of(error)))
     except Exception as error:  # whatever a library raises
         if os.environ.get(TRACEBACKS) or arguments[:1] == ["train"]:  # nobody runs hours again to see where
             raise

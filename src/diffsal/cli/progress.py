@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diffsal.bars import bar, interruptible
 from diffsal.cli.options import TRACEBACKS, complain, say, unforeseen
 from diffsal.errors import InputError, printable
-from diffsal.files import final_name
+from diffsal.files import words_of
 from diffsal.media.source import expand, open_source
 from diffsal.outputs.render import Outputs, Rendered, outputs_for, render
 from diffsal.runtime.memory import give_back_large_blocks
@@ -102,10 +101,8 @@ def _line(error: Exception, name: str, outputs: Outputs | None = None) -> str:
     if not isinstance(error, OSError):
         return unforeseen(error, name)
     wanted = [*outputs.files, *([outputs.maps] if outputs.maps else [])] if outputs else []
-    at = final_name(str(error.filename)) if error.filename else ", ".join(map(str, wanted))
-    where = f"{name} → {at}" if at else name
-    full = "; make room there, or write elsewhere" if error.errno == errno.ENOSPC else ""
-    return f"{where}: {error.strerror or error}{full}"
+    places = "" if error.filename else ", ".join(map(str, wanted)) + ": " if wanted else ""
+    return f"{name} → {places}{words_of(error)}" if places or error.filename else f"{name}: {words_of(error)}"
 
 
 def _tell(lines: Iterator[str] | list[str]) -> None:

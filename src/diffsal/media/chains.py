@@ -11,12 +11,13 @@ from pathlib import Path
 
 AVI_CHUNK = re.compile(rb"\d\d(dc|db|wb|pc|tx|sb|iv|__)|ix\d\d|JUNK")  # among the packets
 GIF_HEAD = re.compile(rb"\x21\xf9\x04.{4}\x00\x2c", re.DOTALL)  # of a picture: how it is shown, then where
+WEBP_CHUNKS = (b"VP8X", b"ANIM", b"ICCP", b"EXIF", b"XMP ", b"VP8 ", b"VP8L", b"ALPH")
 WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ALPH")  # what a frame begins with, after where it is and for how long
 
 
 def is_whole(path: str, format_name: str) -> bool:
-    """Whether the parts of a local AVI, GIF or animated PNG follow each other; True for all other formats."""
-    walk = {"avi": _is_avi_whole, "gif": _is_gif_whole, "apng": _is_png_whole}.get(format_name)
+    """Whether the parts of a local GIF or animated PNG follow each other; True for all other formats."""
+    walk = {"gif": _is_gif_whole, "apng": _is_png_whole}.get(format_name)
     if walk is None or not os.path.getsize(path):
         return True
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -24,22 +25,6 @@ def is_whole(path: str, format_name: str) -> bool:
             return walk(data)
         except (IndexError, struct.error):
             return False
-
-
-def _is_avi_whole(data: mmap.mmap) -> bool:
-    """Whether the chunks follow each other to the end, those among the packets of kinds that belong there."""
-    place, is_inside, found = 0, False, len(data)
-    while place + 8 <= found:
-        kind, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
-        if kind in (b"RIFF", b"LIST"):
-            is_inside = data[place + 8 : place + 12] in (b"movi", b"rec ")
-            place += 12
-            continue
-        is_inside = is_inside and kind != b"idx1"
-        if not (AVI_CHUNK.fullmatch(kind) if is_inside else kind.isascii()):
-            return False
-        place += 8 + size + size % 2
-    return place <= found + 1
 
 
 def _is_gif_whole(data: mmap.mmap) -> bool:
@@ -76,11 +61,47 @@ def _is_png_whole(data: mmap.mmap) -> bool:
     return True
 
 
+def avi_frames(path: str, stream: int) -> tuple[int, bool]:
+    """How many chunks of pictures the stream of that number has, and whether all chunks follow each other to the end.
+
+    Those among the packets are of kinds that belong there.
+    """
+    kinds, frames, place, is_inside = (b"%02ddc" % stream, b"%02ddb" % stream), 0, 0, False
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        while place + 8 <= len(data):
+            kind, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
+            if kind in (b"RIFF", b"LIST"):
+                is_inside = data[place + 8 : place + 12] in (b"movi", b"rec ")
+                place += 12
+                continue
+            is_inside = is_inside and kind != b"idx1"
+            if not (AVI_CHUNK.fullmatch(kind) if is_inside else kind.isascii()):
+                return frames, False
+            frames += kind in kinds and size > 0
+            place += 8 + size + size % 2
+        return frames, place <= len(data) + 1
+
+
 def webp_frames(path: Path) -> int:
-    """How many frames an animated WebP holds: those that say so, and those of which only the name is damaged."""
-    data, place, frames = path.read_bytes(), 12, 0
+    """How many frames an animated WebP holds: those that say so, and those of which only the head is damaged."""
+    data, place, frames, is_strange = path.read_bytes(), 12, 0, False
     while place + 8 <= len(data):
-        frames += data[place : place + 4] == b"ANMF" or data[place + 24 : place + 28] in WEBP_PICTURES
-        size = struct.unpack_from("<I", data, place + 4)[0]
+        kind, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
+        if kind == b"ANMF":
+            frames, is_strange = frames + 1 + is_strange, False
+        elif data[place + 24 : place + 28] in WEBP_PICTURES:
+            frames += 1
+        else:  # what nobody knows may stand only after the last
+            is_strange |= kind not in WEBP_CHUNKS
         place += 8 + size + size % 2
     return frames
+
+
+def avif_frames(path: Path) -> int:
+    """How many frames the tracks of an AVIF have durations for; 0 where there are none, or more than it can hold."""
+    data, most = path.read_bytes(), 0
+    for box in re.finditer(b"stts", data):
+        (number,) = struct.unpack_from(">I", data.ljust(box.end() + 8, b"\0"), box.end() + 4)
+        entries = data[box.end() + 8 : box.end() + 8 + 8 * number]
+        most = max(most, sum(count for count, _ in struct.iter_unpack(">II", entries[: len(entries) // 8 * 8])))
+    return most if most <= len(data) else 0

@@ -76,17 +76,14 @@ class Clock:
     def __init__(self, container: Any) -> None:
         self.is_ts = bool(container.format.flags & av.format.Flags.ts_discont.value)
         self.shifts = [Fraction(0)]  # seconds to add to the stamps, by segment
+        self.seams: list[float] = []  # seconds: where it started again or jumped
         self.segment: dict[int, int] = {}  # of each stream
         self.last: dict[int, Fraction] = {}  # decoding time of each stream's last packet, without shift
         self.next: dict[int, Fraction] = {}  # expected for the next, with shift
 
     @property
     def has_jumped(self) -> bool:
-        return self.num_jumps > 0
-
-    @property
-    def num_jumps(self) -> int:
-        return len(self.shifts) - 1
+        return bool(self.seams)
 
     def set(self, packet: av.Packet) -> None:
         """Put the packet's stamps on this clock."""
@@ -118,6 +115,7 @@ class Clock:
             if -BACKWARD_SECONDS - 1 < ahead < FORWARD_SECONDS:
                 return newest
         self.shifts.append(expected - raw)
+        self.seams.append(float(expected))
         return newest + 1
 
 

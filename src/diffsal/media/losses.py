@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from diffsal.media.chains import is_whole
+from diffsal.media.chains import avi_frames, is_whole
 from diffsal.media.container import Decoding
 from diffsal.media.probe import Size, frame_seconds, has_more, read_again, read_size
 
 STAMP_SECONDS = 1.1e-3  # time stamps of a millisecond are off by as much
 LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv", "nut")  # have no index to count by
-COUNTING_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "avi", "gif")  # say how many frames they hold
+MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+COUNTING_CONTAINERS = (MOV, "avi", "gif")  # say how many frames they hold
 STAMPED_CONTAINERS = ("mpegts", "mpeg", "ogg")  # whose end is known from their first and last stamps alone
 PACKED_CONTAINERS = ("matroska,webm", "flv", "nut")  # in which packets follow each other
 CHAINED_CONTAINERS = ("gif", "apng")  # every byte of which is held against the format
@@ -53,17 +55,14 @@ class Holes:
             self.irregular += 1
         self.last, self.announced = seconds, duration if duration > 1.5 * self.frame_seconds else 0.0
 
-    def found(self, num_seams: int = 0, stamps: list[float] | None = None) -> str | None:
-        """The holes in words, or None; as many short ones as there are seams belong to those.
+    def found(self, seams: Sequence[float], stamps: Sequence[float]) -> str | None:
+        """The holes in words, or None; a short one near one of the ``seams`` (seconds) belongs to that.
 
         There is no hole where a packet belongs (``stamps``, in seconds): the decoder gave its frame out of order.
         """
         waits = [(start, end) for start, end in self.waits
-                 if not any(start + STAMP_SECONDS < stamp < end - STAMP_SECONDS for stamp in stamps or ())]
-        waits.sort(key=lambda wait: wait[1] - wait[0])
-        while num_seams and waits and waits[0][1] - waits[0][0] < SEAM_SECONDS:
-            num_seams, waits = num_seams - 1, waits[1:]
-        waits.sort()
+                 if not any(start + STAMP_SECONDS < stamp < end - STAMP_SECONDS for stamp in stamps)
+                 and not (end - start < SEAM_SECONDS and any(abs(start - seam) < SEAM_SECONDS for seam in seams))]
         if not 0 < len(waits) <= MOST_HOLES or self.irregular * 50 > self.regular:
             return None
         if self.regular < REGULAR_FRAMES * len(waits):
@@ -82,6 +81,7 @@ class Losses:
         self.holes = Holes(frame_seconds)
         self.size = Size(0, None) if "://" in path else read_size(path)
         self.most_frames = max(FEWEST_FRAMES, self.size.found) if self.size.found else 2**62
+        self.has_own_end = self.format == MOV and stream.duration is not None  # the sum of its frames' durations
         self.num_pictures = len(container.streams.video)
         self.num_stated = _stated_frames(container, stream)
         self.num_slots = max(0, stream.frames) if self.format == "avi" else 0  # with what stands for "as before"
@@ -113,8 +113,13 @@ class Losses:
         is_read = self.format in PACKED_CONTAINERS and gap < LARGEST_HEAD and complaint is None
         if not is_losing or is_read or not self.holes.waits:
             return complaint
-        stamps = frame_seconds(self.path, decoding.origin_seconds) if self.size.found else []
-        return self.holes.found(decoding.clock.num_jumps, stamps) or complaint
+        stamps, holes = frame_seconds(self.path, decoding.origin_seconds) if self.size.found else [], self.holes
+        if stamps and self.format in STAMPED_CONTAINERS:  # frames after a lost one may come in another order
+            holes = Holes(holes.frame_seconds)
+            for seconds in stamps:
+                holes.add(seconds, 0.0)
+        seams = [seam - decoding.origin_seconds for seam in decoding.clock.seams]
+        return holes.found(seams, stamps) or complaint
 
     def _undecoded(self, decoding: Decoding) -> int:
         lost = decoding.num_packets - decoding.num_frames
@@ -128,21 +133,23 @@ class Losses:
             return (f"ends at {end_seconds:.2f} s{stated}, the file is cut short; the {num_frames} frames before are "
                     "done, fetch the file again for the rest")
         lost = 0 if is_part or not self.num_stated else self.num_stated - decoding.num_stored
-        num_slots = 0 if is_part else self.num_slots
-        if lost <= 0 and num_slots > decoding.last_stamp + 1 and not is_whole(self.path, self.format):
-            lost = num_slots - decoding.last_stamp - 1  # and its index was made from what is left
+        if lost <= 0 and self.format == "avi" and self.size.found and not is_part:
+            num_chunks, is_chain = avi_frames(self.path, decoding.stream.index)
+            lost = num_chunks - decoding.num_stored  # an index may have lost some
+            if not is_chain:  # or was made from what is left
+                lost = max(lost, self.num_slots - decoding.last_stamp - 1)
         if lost > 0:
             return (f"{lost} of {num_frames + lost} frames cannot be found; the {num_frames} others are done, fetch "
                     "the file again for the rest")
         if decoding.clock.has_jumped and self.format in STAMPED_CONTAINERS:
             return None  # the last stamp is of another clock than the first
-        exact = self.format in (*HELD_CONTAINERS, "asf")
+        exact = self.has_own_end or self.format in (*HELD_CONTAINERS, "asf")
         least = min(MISSING_END_SECONDS, 2.5 * self.holes.frame_seconds) if exact else MISSING_END_SECONDS
         if not self.stated_end or self.stated_end - end_seconds < least:
             return None
         if self.format in HELD_CONTAINERS and self.size.found and not has_more(self.path, decoding.last_position):
             return None  # the last picture is held
-        if decoding.beside_end >= self.stated_end - least:
+        if decoding.beside_end >= self.stated_end - least and not self.has_own_end:
             return None  # only the picture ends: the container's time was the sound's
         return (f"ends at {end_seconds:.2f} s{stated}, the rest cannot be found; the {num_frames} frames before are "
                 "done, fetch the file again for the rest")

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffsal.errors import InputError
 from diffsal.files import write_whole
-from diffsal.media.chains import webp_frames
+from diffsal.media.chains import avif_frames, webp_frames
 
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".ppm",
@@ -226,9 +226,10 @@ def _formats(data: bytes) -> list[str]:
 
 
 def _frames_of(path: Path, image: Image.Image) -> tuple[int, int]:
-    """How many frames Pillow finds, and how many there should be: those of a WebP that are damaged it leaves out."""
+    """How many frames Pillow finds, and how many there should be: those that are damaged it leaves out."""
     found = getattr(image, "n_frames", 1)
-    return found, webp_frames(path) if image.format == "WEBP" else found
+    count = {"WEBP": webp_frames, "AVIF": avif_frames}.get(str(image.format))
+    return found, max(found, count(path)) if count else found
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

@@ -20,7 +20,9 @@ from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media
 FEWEST_BYTES = 12  # of a frame in any container, its entry in the index included
 READING_ERRORS = (av.FFmpegError, ValueError, OverflowError, InputError)
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
-MATROSKA_CLUSTER_HEAD = 256  # bytes before its first frame, at most
+LARGEST_START = 256  # bytes before the first frame of a group or packet, at most
+AVI_UNKNOWN_FRAMES = 0x40000000  # what FFmpeg writes into a pipe
+ASF_DATA_HEADER = 50  # bytes
 MATROSKA_AFTER = tuple(map(bytes.fromhex, ("1c53bb6b", "1254c367", "114d9b74", "1941a469", "1043a770")))
 MATROSKA_HEADERS = tuple(map(bytes.fromhex, (
     "114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1254c367", "1941a469", "1043a770", "ec", "bf")))
@@ -103,9 +105,10 @@ def plausible_frames(stream: Any, path: str) -> int | None:
 
 def stated_end(container: Any, stream: Any, origin_seconds: float) -> float | None:
     """When the picture ends, on our clock, as the container says it: by stream, by tag, or for the whole."""
+    if container.format.name == "avi" and stream.frames == AVI_UNKNOWN_FRAMES:
+        return None
     if container.format.name == "avi" and stream.frames and stream.average_rate:
-        num_frames = plausible_frames(stream, container.name)  # counted in the header; the duration is what is left
-        return float(num_frames / stream.average_rate) if num_frames else None
+        return float(stream.frames / stream.average_rate)  # counted in the header; the duration is what is left
     if stream.duration is not None and stream.time_base:
         start = 0 if container.format.name == "asf" else stream.start_time or 0  # there a duration is counted from 0
         return float((start + stream.duration) * stream.time_base) - origin_seconds
@@ -198,9 +201,9 @@ _listening = threading.Lock()  # FFmpeg has one log for all
 def read_again(path: str, are_decoded: bool = False) -> tuple[str | None, int]:
     """Reads a local file to its end: what of it FFmpeg's reader passes over, in words, and the largest gap in bytes.
 
-    It passes over what is broken where it logs an error, and in Matroska what comes before the first group of frames
-    that it knows. A gap is from the end of a packet to the beginning of the next, whatever streams they belong to.
-    ``are_decoded``: the decoder of the same name as the reader is asked, too.
+    It passes over what is broken where it logs an error, and in Matroska and ASF what comes before the first group of
+    frames that it knows. A gap is from the end of a packet to the beginning of the next, whatever streams they belong
+    to. ``are_decoded``: the decoder of the same name as the reader is asked, too.
     """
     name, gap, num_lost, end = "", 0, 0, 0
     # Other threads' lines end in the first of the two
@@ -213,8 +216,7 @@ def read_again(path: str, are_decoded: bool = False) -> tuple[str | None, int]:
                 name = container.format.name
                 for packet in container.demux():
                     if packet.size and packet.pos is not None and packet.pos >= 0:
-                        if name == "matroska,webm" and not end:
-                            num_lost = packet.pos - _matroska_data(path)
+                        num_lost = num_lost if end else packet.pos - _first_data(path, name, packet.pos)
                         gap, end = max(gap, packet.pos - (end or packet.pos)), max(end, packet.pos + packet.size)
                     if are_decoded:
                         packet.decode()
@@ -224,17 +226,22 @@ def read_again(path: str, are_decoded: bool = False) -> tuple[str | None, int]:
     complaint = next((message for _, logger, message in lines if logger == name), None)
     if complaint is not None:
         return f"damaged in the middle ({''.join(filter(str.isprintable, ' '.join(complaint.split())))})", gap
-    return f"damaged at its beginning ({num_lost:,} bytes)" if num_lost > MATROSKA_CLUSTER_HEAD else None, gap
+    return f"damaged at its beginning ({num_lost:,} bytes)" if num_lost > LARGEST_START else None, gap
 
 
-def _matroska_data(path: str) -> int:
-    """Where the first group of frames begins: after the headers, whatever stands there. FFmpeg has read them."""
+def _first_data(path: str, format_name: str, known: int) -> int:
+    """Where the first group of frames begins in Matroska and ASF: after the headers. ``known`` of other formats."""
+    found = os.path.getsize(path)
     with open(path, "rb") as file:
+        if format_name == "asf":
+            return struct.unpack_from("<Q", file.read(24).ljust(24, b"\0"), 16)[0] + ASF_DATA_HEADER
+        if format_name != "matroska,webm":
+            return known
         _, place, size = _element(file, 0)  # EBML's own header
         _, place, _ = _element(file, place + (size or 0))  # the segment
         while True:
             kind, inside, size = _element(file, place)
-            if kind not in MATROSKA_HEADERS or size is None:
+            if kind not in MATROSKA_HEADERS or size is None or inside + size > found:
                 return place
             place = inside + size
 

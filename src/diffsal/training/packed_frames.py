@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from diffsal.data.clip import Clip
 from diffsal.errors import InputError
-from diffsal.files import write_whole
+from diffsal.files import naming, write_whole
 
 
 class PackedFrames:
@@ -60,7 +60,7 @@ def _decode_all(
     """How many frames each clip has; they are in ``path``. What was decoded before a stop is not decoded again."""
     partial, journal = path.with_suffix(".partial"), path.with_name("clips.partial")
     counts = _decoded_before(partial, journal, entries)
-    with partial.open("ab") as file, journal.open("a") as lines:
+    with naming(path), partial.open("ab") as file, journal.open("a") as lines:
         for i in range(len(counts), len(clips)):
             on_clip(i, len(clips))
             counts.append(0)

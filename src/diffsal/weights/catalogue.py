@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diffsal.errors import InputError
 from diffsal.weights.hub import fetch, is_address
-from diffsal.weights.metadata import APART_KEYS
+from diffsal.weights.metadata import APART_KEYS, told
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,14 @@ def entry_of(name: str | Path) -> Weights | None:
 
 def provenance(name: str | Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], dict[str, float]]:
     """Where weights come from and their scores: what their file says of itself, beside its entry in the catalogue."""
-    told = {k.removeprefix("diffsal."): v for k, v in metadata.items() if k not in APART_KEYS}
-    scores = json.loads(told.pop("scores", "{}"))
+    origin = {k.removeprefix("diffsal."): v for k, v in metadata.items() if k not in APART_KEYS}
+    with told(name, "scores"):
+        scores = {what: float(score) for what, score in json.loads(origin.pop("scores", "{}")).items()}
     entry = entry_of(name)
     if entry is None:
-        return told, scores
-    told = {"summary": entry.summary, "source": entry.source, "licence": entry.licence, **told}
-    return told, {**dict(entry.scores), **scores}
+        return origin, scores
+    origin = {"summary": entry.summary, "source": entry.source, "licence": entry.licence, **origin}
+    return origin, {**dict(entry.scores), **scores}
 
 
 def find(name: str | Path, graphs: bool = False) -> Path:

@@ -15,11 +15,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffsal.config import ModelConfig, Preprocessing
-from diffsal.errors import InputError
 from diffsal.media.mel import window_shape
 from diffsal.networks.diffsal import DiffSal
 from diffsal.weights.catalogue import find, provenance
-from diffsal.weights.files import STATISTICS, read_metadata, read_tensors
+from diffsal.weights.files import STATISTICS, check_shapes, planned, read_metadata, read_shapes, read_tensors
 from diffsal.weights.metadata import (
     ENCODER_KEY,
     KIND_KEY,
@@ -28,6 +27,7 @@ from diffsal.weights.metadata import (
     Unused,
     config_of,
     sha256_of,
+    told,
 )
 
 PARTS = {
@@ -92,12 +92,11 @@ def describe(name: str | Path = "compact") -> Information:
     else:
         config = config_of(metadata, path)
         parts, preprocessing = count_parts(config), config.preprocessing
-    told, scores = provenance(name, metadata)
-    try:
+        check_shapes(planned(config, path), read_shapes(path), path)
+    origin, scores = provenance(name, metadata)
+    with told(path, "list of unused parameters"):
         unused = tuple(Unused(**values) for values in json.loads(metadata.get(UNUSED_KEY, "[]")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: its list of unused parameters cannot be read: {error}") from None
-    return Information(str(name), str(path), sha256_of(path), config, preprocessing, parts, unused, told, scores)
+    return Information(str(name), str(path), sha256_of(path), config, preprocessing, parts, unused, origin, scores)
 
 
 def encoder_parts(path: Path, encoder: str) -> tuple[Part, ...]:
@@ -110,10 +109,8 @@ def encoder_preprocessing(metadata: dict[str, str], path: Path) -> Preprocessing
     """What the pictures of a pretrained video encoder were normalised by; None for sound."""
     if PREPROCESSING_KEY not in metadata:
         return None
-    try:
+    with told(path, "preprocessing"):
         return Preprocessing(**json.loads(metadata[PREPROCESSING_KEY]))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: its preprocessing cannot be read: {error}") from None
 
 
 class _Step(nn.Module):

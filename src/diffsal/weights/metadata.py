@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -35,17 +36,24 @@ class Unused:
     why: str
 
 
+@contextmanager
+def told(path: Path | str, what: str) -> Iterator[None]:
+    """JSON of any kind, used in the block: what is wrong with it becomes an :class:`InputError` that names the file."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: its {what} cannot be used: {error}") from None
+
+
 def config_of(metadata: Mapping[str, str], path: Path) -> ModelConfig:
     """The configuration that a file's metadata hold."""
     if metadata.get(KIND_KEY) == "encoder":
         raise InputError(f"{path}: holds an encoder only, no whole network: it is for `diffsal train --init`")
     if CONFIG_KEY not in metadata:
         raise InputError(f"{path}: holds no diffsal configuration; `diffsal convert` makes a file that does")
-    try:
+    with told(path, "configuration"):
         values = json.loads(metadata[CONFIG_KEY])
         return ModelConfig.from_dict({k: v for k, v in values.items() if k not in OLD_FINISH})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: its configuration cannot be used: {error}") from None
 
 
 def finish_of(metadata: Mapping[str, str], path: Path) -> Finish:
@@ -53,13 +61,11 @@ def finish_of(metadata: Mapping[str, str], path: Path) -> Finish:
 
     Older files hold it in their configuration, and their added centre in the network's learned prior, where it stays.
     """
-    try:
+    with told(path, "finish"):
         if FINISH_KEY in metadata:
             return Finish.from_dict(json.loads(metadata[FINISH_KEY]))
         values = json.loads(metadata.get(CONFIG_KEY, "{}"))
         return Finish(**{new: values[old] for old, new in OLD_FINISH.items() if old in values})
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: its finish cannot be used: {error}") from None
 
 
 def spacing_of(metadata: Mapping[str, str], path: Path) -> Spacing:

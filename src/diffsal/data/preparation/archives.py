@@ -107,7 +107,7 @@ def _check(archive: Path, entries: Iterator[Entry], go_on: Callable[[], None]) -
         stated += entry.size
         needed += 0 if target.exists() else entry.size
         if needed > free:
-            raise InputError(f"{archive}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; make room")
+            raise InputError(f"{archive}: needs {needed / 1e9:.3f} GB, {free / 1e9:.3f} GB are free there; make room")
         if stated > max(SMALL_BYTES, MOST_EXPANSION * packed) or count > MOST_ENTRIES:
             raise InputError(f"{archive}: its {packed:,} bytes would become more than {stated:,} in {count:,} files; "
                              "extract it by hand if you trust it")

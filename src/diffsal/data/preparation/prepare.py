@@ -27,7 +27,7 @@ from diffsal.data.preparation.samples import Found, Recording, fixations
 from diffsal.data.truth import Sigma, blur_to_bytes
 from diffsal.data.workers import in_parallel
 from diffsal.errors import InputError
-from diffsal.files import whole_folder, write_whole
+from diffsal.files import is_full, whole_folder, words_of, write_whole
 from diffsal.folders import find_file, list_files, list_folders, stem_of
 from diffsal.media.pictures import PICTURE_SUFFIXES, write_picture
 from diffsal.media.source import VIDEO_SUFFIXES, open_source
@@ -105,7 +105,7 @@ def prepare(
             jobs = step()
         except InputError as error:
             hint = f"; extract {foreign[0].name} there first, with `unar` or `7z x`" if foreign else ""
-            raise InputError(f"{error}{hint}") from None
+            raise InputError(result.problems[0] if result.problems else f"{error}{hint}") from None
         total, stop = done + len(jobs), threading.Event()
         for one in in_parallel(partial(_run, stop), jobs, workers, stop):
             done += 1
@@ -123,7 +123,9 @@ def _run(stop: threading.Event, job: Job) -> Prepared:
     except Stopped:
         return Prepared()
     except (InputError, OSError) as error:
-        result.problems.append(str(error))
+        if isinstance(error, OSError) and is_full(error):
+            raise
+        result.problems.append(words_of(error) if isinstance(error, OSError) else str(error))
     return result
 
 
