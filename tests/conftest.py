@@ -1,26 +1,28 @@
 """Shapes in signatures are checked while the tests run; goldens and the shared data are found here."""
 
+from __future__ import annotations
+
 import json
 import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads do not take a busy machine's time
 
 import hypothesis
 import numpy as np
 import pytest
-import torch
 from jaxtyping import install_import_hook
 
 with install_import_hook("diffsal", "beartype.beartype"):
     import diffsal  # noqa: F401
 
-from diffsal.networks.diffsal import DiffSal
-from diffsal.training.recipes import compact
-from diffsal.weights.files import save
 from tests.golden.fill import fill, noise
+
+if TYPE_CHECKING:  # fixtures import torch where they need it: the process that hands out the tests does not
+    import torch
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("untimed")
@@ -45,6 +47,7 @@ def golden():
 @pytest.fixture(scope="session")
 def golden_state():
     """``golden_state(name)`` is the filled state dict of the reference network ``name``."""
+    import torch
 
     def build(name: str) -> dict[str, torch.Tensor]:
         keys = json.loads((GOLDEN / f"{name}.keys.json").read_text())
@@ -56,6 +59,8 @@ def golden_state():
 @pytest.fixture(scope="session")
 def golden_input():
     """``golden_input(name, shape)`` is the deterministic noise tensor of that name."""
+    import torch
+
     return lambda name, shape: torch.from_numpy(noise(name, shape))
 
 
@@ -81,6 +86,12 @@ def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
     """A small network of the compact recipe, untrained, as a file."""
+    import torch
+
+    from diffsal.networks.diffsal import DiffSal
+    from diffsal.training.recipes import compact
+    from diffsal.weights.files import save
+
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save(DiffSal(replace(compact()[0], height=64, width=96)), path, half=True)
