@@ -98,6 +98,11 @@ def weights(tmp_path_factory):
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups that stay on one worker go first: at the end there are small tests for every worker."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 def pytest_sessionfinish():
     """A test that timed out leaves no process that the interpreter would wait for."""
     for child in multiprocessing.active_children():

@@ -38,9 +38,10 @@ def test_what_is_saved_is_what_is_loaded(model, tmp_path, half):
     assert again.config == TINY
     assert not again.training
     assert read_metadata(path)["diffsal.source"] == "a test"
+    loaded = again.state_dict()
     for key, value in model.state_dict().items():
-        assert again.state_dict()[key].dtype == value.dtype
-        assert torch.allclose(again.state_dict()[key], value, rtol=1e-3 if half else 0, atol=1e-6 if half else 0)
+        assert loaded[key].dtype == value.dtype
+        assert torch.allclose(loaded[key], value, rtol=1e-3 if half else 0, atol=1e-6 if half else 0)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     assert stat.S_IMODE(path.stat().st_mode) & 0o444 == 0o444 & ~_umask()
 
