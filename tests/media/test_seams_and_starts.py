@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from diffsal.media.chains import avi_frames
 from diffsal.media.source import open_source
 from diffsal.outputs.render import Outputs, render
 from tests.media.test_ffmpeg_agrees import ffmpeg, frame_times, probe
@@ -202,10 +204,11 @@ def test_a_gif_whose_blocks_do_not_follow_each_other_says_so(tmp_path):
     assert len(list(source.frames())) == 6 and source.problems == []
     data = path.read_bytes()
     place = data.index(b"\x21\xf9\x04", len(data) // 2)  # what stands before a picture
-    path.write_bytes(data[:place] + b"\x77" + data[place:])
-    source = open_source(path)
-    list(source.frames())
-    assert len(source.problems) == 1 and "damaged in the middle" in source.problems[0]
+    for stray in (b"\x77", b"\0"):
+        path.write_bytes(data[:place] + stray + data[place:])
+        source = open_source(path)
+        list(source.frames())
+        assert len(source.problems) == 1 and "damaged in the middle" in source.problems[0]
 
 
 @pytest.mark.parametrize(("suffix", "name", "become"), [
@@ -246,6 +249,40 @@ def test_what_a_reader_passes_over_is_told_by_what_it_logs(tmp_path, suffix, cod
     source = open_source(path)
     assert len(list(source.frames())) < 20 and "damaged" in source.problems[0]
     assert capfd.readouterr() == ("", "") and av.logging.get_level() is None
+
+
+def test_the_pictures_in_an_avi_are_counted_chunk_by_chunk(tmp_path):
+    path = write_movie(tmp_path / "a.avi", codec="mpeg4", options={"g": "5"}, grain=60, sound=tone(0.8, 44_100),
+                       sound_rate=44_100, sound_codec="mp3")
+    assert avi_frames(str(path), 0) == (20, True)
+    data = path.read_bytes()
+    place = data.index(b"00dc", data.index(b"00dc", data.index(b"movi")) + 4)
+    path.write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+    assert avi_frames(str(path), 0) == (1, False)
+
+
+def test_colours_that_nobody_knows_are_as_if_nothing_was_said(tmp_path):
+    from diffsal.media.orientation import upright
+
+    with av.open(str(write_movie(tmp_path / "a.mp4", num_frames=1))) as container:
+        frame = next(container.decode(video=0))
+        expected = upright(frame)
+        frame.colorspace = 65
+        assert np.array_equal(upright(frame), expected)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("suffix", "arguments"), [
+    ("avi", "-f avi -c:v mpeg4"), ("asf", "-f asf -c:v libx264 -bf 2"), ("mkv", "-f matroska -c:v libx264"),
+    ("flv", "-f flv -c:v libx264"), ("webm", "-f webm -live 1 -c:v libvpx"), ("nut", "-f nut -c:v ffv1"),
+    ("mp4", "-f mp4 -movflags frag_keyframe+empty_moov -c:v libx264"), ("ts", "-f mpegts -c:v libx264")])
+def test_what_ffmpeg_writes_into_a_pipe_is_whole(tmp_path, suffix, arguments):
+    """Where nobody can go back, headers do not say how long the file is."""
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *VIDEO, *arguments.split(), "-"], check=True,
+                                    capture_output=True).stdout)
+    source = open_source(path)
+    assert len(list(source.frames())) == 25 and source.problems == []
 
 
 def test_frames_that_a_decoder_holds_back_are_told(tmp_path):

@@ -36,7 +36,7 @@ def _is_gif_whole(data: mmap.mmap) -> bool:
             place += 2
         elif data[place] == 0x2C:  # a picture: where it is, its colours, the width of its codes
             place += 11 + _colours(data[place + 9])
-        elif data[place]:
+        elif data[place] or data[place + 1] not in b"\0\x3b":  # zeros are passed over at the end, elsewhere they end it
             return False
         while data[place]:
             place += 1 + data[place]

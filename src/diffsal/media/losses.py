@@ -14,9 +14,8 @@ LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv", "nu
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 COUNTING_CONTAINERS = (MOV, "avi", "gif")  # say how many frames they hold
 STAMPED_CONTAINERS = ("mpegts", "mpeg", "ogg")  # whose end is known from their first and last stamps alone
-PACKED_CONTAINERS = ("matroska,webm", "flv", "nut")  # in which packets follow each other
+PACKED_CONTAINERS = {"matroska,webm": 64, "flv": 28, "nut": 64}  # bytes between two packets, at most
 CHAINED_CONTAINERS = ("gif", "apng")  # every byte of which is held against the format
-LARGEST_HEAD = 64  # bytes between two packets
 HELD_CONTAINERS = ("matroska,webm", "flv")  # say how long the whole lasts, not how long each picture is shown
 ONE_TO_ONE_CODECS = (  # a packet is a picture that is shown
     "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "theora", "wmv1", "wmv2", "wmv3", "vc1", "msmpeg4",
@@ -102,7 +101,7 @@ class Losses:
 
     def _passed_over(self, decoding: Decoding) -> str | None:
         """What the reader has passed over without a word to us."""
-        complaint, gap, is_losing = None, LARGEST_HEAD, self.format in LOSING_CONTAINERS
+        complaint, gap, is_losing = None, 0, self.format in LOSING_CONTAINERS
         if self.size.found and (is_losing or self.format == "gif"):
             complaint, gap = read_again(self.path, are_decoded=self.format == "gif")
         if self.format == "flv" and self.num_pictures > 1:  # a tag of another kind makes a stream of its own
@@ -110,7 +109,7 @@ class Losses:
         if self.format in CHAINED_CONTAINERS and self.size.found and not self.size.is_cut_short:
             complaint = complaint if is_whole(self.path, self.format) else "damaged in the middle"
         # Where every byte was read, the clip itself waits
-        is_read = self.format in PACKED_CONTAINERS and gap < LARGEST_HEAD and complaint is None
+        is_read = self.size.found and gap < PACKED_CONTAINERS.get(self.format, 0) and complaint is None
         if not is_losing or is_read or not self.holes.waits:
             return complaint
         stamps, holes = frame_seconds(self.path, decoding.origin_seconds) if self.size.found else [], self.holes

@@ -93,7 +93,13 @@ def _converted(frame: av.VideoFrame, pixel_format: str, colorspace: str | None) 
         _of_thread.reformatter = VideoReformatter()
     if frame.format.name in SWAPPED:
         frame = _of_thread.reformatter.reformat(frame, format=frame.format.name.replace("be", "le"))
-    return _of_thread.reformatter.reformat(frame, format=pixel_format, src_colorspace=colorspace)
+    try:
+        return _of_thread.reformatter.reformat(frame, format=pixel_format, src_colorspace=colorspace)
+    except av.FFmpegError:  # colours that nobody knows, of a damaged header: as if it said nothing of them
+        for name in ("colorspace", "color_primaries", "color_trc"):
+            with suppress(AttributeError):  # older versions of PyAV know only the first
+                setattr(frame, name, UNSPECIFIED_COLORSPACE)
+        return _of_thread.reformatter.reformat(frame, format=pixel_format, src_colorspace=colorspace)
 
 
 def _pixels(frame: av.VideoFrame) -> np.ndarray:
