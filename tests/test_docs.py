@@ -1,5 +1,6 @@
 """The site and README: every command they show runs, or at least is one; the site builds without a warning."""
 
+import functools
 import importlib.util
 import pkgutil
 import re
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from diffsal.cli.cluster import with_address
 from diffsal.cli.commands import app
+from diffsal.runtime import loading
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -90,6 +92,15 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def kept_engines():
+    """Engines are prepared once for all the commands, which takes as long as predicting so few frames."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "load_engine", functools.cache(loading.load_engine))
+        yield
+
+
+@pytest.mark.usefixtures("kept_engines")
 @pytest.mark.parametrize("line", RUN)
 def test_a_command_that_is_shown_runs(place, tmp_path, monkeypatch, line):
     shutil.copytree(place, tmp_path, dirs_exist_ok=True)
