@@ -1,4 +1,4 @@
-"""Shapes in signatures are checked while the tests run; goldens and the shared data are found here."""
+"""Shapes in the signatures of networks and diffusion are checked while the tests run; goldens and the shared data are found here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
-with install_import_hook("diffsal", "beartype.beartype"):
-    import diffsal  # noqa: F401
+# For the whole session: a hook in a "with" block sees only what is imported in that block
+install_import_hook(["diffsal.diffusion", "diffsal.networks"], "beartype.beartype")
 
 from tests.golden.fill import fill, noise
 

@@ -28,7 +28,7 @@ class Features:
 
     video: list[Float[Tensor, "b _ s _ _"]]
     audio: Float[Tensor, "b a s2 h2 w2"] | None
-    stages: list[Float[Tensor, "b _ s _ _"]] | None = None
+    stages: list[Float[Tensor, "b _ _ _ _"]] | None = None
     heard: Bool[Tensor, " b"] | None = None
 
 
@@ -99,7 +99,7 @@ class DiffSal(nn.Module):
         return self.video_encoder.frames(images, deep)
 
     def encode_window(
-        self, frames: list[Float[Tensor, "b _ f _ _"]], mel: Float[Tensor, "b 1 n m k"] | None
+        self, frames: list[Float[Tensor, "b _ _ _ _"]], mel: Float[Tensor, "b 1 n m k"] | None
     ) -> Features:
         """The window's features from those of its frames: the same as :meth:`encode` of the frames."""
         return self.condition(self.video_encoder.mix(frames), mel)

@@ -48,7 +48,7 @@ class FrameEncoder(VideoEncoder):
         """What motion is read from, at stride 4."""
 
     @abstractmethod
-    def mix(self, frames: list[Float[Tensor, "b _ f _ _"]]) -> list[Float[Tensor, "b _ 1 _ _"]]:
+    def mix(self, frames: list[Float[Tensor, "b _ _ _ _"]]) -> list[Float[Tensor, "b _ 1 _ _"]]:
         """The window's scales from what :meth:`frames` gives of its frames.
 
         Brightness is of all frames; features are of all, or of every ``frame_step``-th alone.

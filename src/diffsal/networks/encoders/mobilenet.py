@@ -126,7 +126,7 @@ class MobileNetV2(FrameEncoder):
         """What motion is read from: the mean of the channels, at stride 4."""
         return F.avg_pool2d(images.mean(dim=1, keepdim=True), 4)
 
-    def mix(self, frames: list[Float[Tensor, "b _ f _ _"]]) -> list[Float[Tensor, "b _ 1 _ _"]]:
+    def mix(self, frames: list[Float[Tensor, "b _ _ _ _"]]) -> list[Float[Tensor, "b _ 1 _ _"]]:
         frames = [x if i == 0 or x.shape[2] == self.slots_in else x[:, :, ::FRAME_STEP] for i, x in enumerate(frames)]
         brightness = frames[0][:, 0]
         motion = F.relu(self.motion(brightness - brightness.mean(dim=1, keepdim=True)))

@@ -88,7 +88,7 @@ class VGGish(AudioEncoder):
         self.features = vggish_features().requires_grad_(False)  # the paper keeps AudioSet's weights
         self.transformer = AudioTransformer()
 
-    def forward(self, mel: Float[Tensor, "b 1 n t f"]) -> Float[Tensor, "b 512 n h w"]:
+    def forward(self, mel: Float[Tensor, "b 1 n t f"]) -> Float[Tensor, "b c n h w"]:
         """Features of ``n`` log-mel examples, each enlarged to 112x192: (b, 512, n, 7, 12)."""
         features = self.features(rearrange(mel, "b 1 n t f -> (b n) 1 t f"))
         return self.transformer(rearrange(features, "(b n) c h w -> b c n h w", b=mel.shape[0]))
