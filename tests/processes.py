@@ -61,6 +61,15 @@ def _run(function: Callable, arguments: tuple, environment: dict[str, str]) -> N
     function(*arguments)
 
 
+def command(arguments: list[str], folder: Path) -> None:
+    """The command line in ``folder``, in a group of processes of its own."""
+    from diffsal.cli.commands import main
+
+    os.setsid()
+    os.chdir(folder)
+    main(arguments)
+
+
 def train(recipe: str, data: Path, out: Path, settings: list[str], resume: bool = False) -> None:
     """As the command does it, exit codes included."""
     from diffsal.cli.commands import main

@@ -4,9 +4,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from diffsal.data.databases import synthetic
+from tests import processes
 from tests.fuzz import CASES, NUM_KINDS, SECONDS, SEED, report
 from tests.movies import tone, write_movie
 
@@ -21,28 +21,28 @@ LEAST_KILLS = 2
 
 
 def command(*arguments) -> list[str]:
-    return [sys.executable, "-m", "diffsal.cli", *map(str, arguments)]
+    return [str(argument) for argument in arguments]
 
 
 def finish(arguments, folder) -> float:
     """Run to the end; the seconds that it took."""
+    told = folder.with_name(f"{folder.name}.told")
     began = time.monotonic()
-    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    assert processes.run(processes.command, arguments, folder, told=told) == [0], told.read_text()
     return time.monotonic() - began
 
 
 def kill_after(arguments, folder, seconds: float) -> bool:
     """Start, wait, kill it and its children; whether it was still running."""
-    process = subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               start_new_session=True)
-    try:
-        process.wait(seconds)
+    process = processes.start(processes.command, arguments, folder)
+    process.join(seconds)
+    if process.exitcode is not None:
         return False
-    except subprocess.TimeoutExpired:
+    with suppress(ProcessLookupError):  # not even begun
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return True
+    process.kill()
+    process.join()
+    return True
 
 
 def contents(root: Path) -> dict[str, bytes]:
