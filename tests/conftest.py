@@ -1,4 +1,4 @@
-"""Shapes in the signatures of networks and diffusion are checked while the tests run; goldens and the shared data are found here."""
+"""Shapes of networks and diffusion are checked while the tests run; goldens and the shared data are found here."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.golden.fill import fill, noise
+
 # For the whole session: a hook in a "with" block sees only what is imported in that block
 install_import_hook(["diffsal.diffusion", "diffsal.networks"], "beartype.beartype")
-
-from tests.golden.fill import fill, noise
 
 if TYPE_CHECKING:  # fixtures import torch where they need it: the process that hands out the tests does not
     import torch
