@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ class GrowingFile:
     def __init__(self, path: Path) -> None:
         path = Path(path)
         self.path = path.resolve() if path.is_symlink() and path.is_dir() else path
-        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+        if _is_special(self.path):
             raise InputError(f"{path}: is a device or a pipe, which this would replace; give the name of a file")
         parent = self.path.parent
         parent.mkdir(parents=True, exist_ok=True)
@@ -194,6 +195,15 @@ def remove_unfinished() -> None:
 
 
 atexit.register(remove_unfinished)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether something is there that is neither a file nor a folder: asked once, others may replace it meanwhile."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextmanager

@@ -211,6 +211,23 @@ def test_a_gif_whose_blocks_do_not_follow_each_other_says_so(tmp_path):
         assert len(source.problems) == 1 and "damaged in the middle" in source.problems[0]
 
 
+def test_a_last_frame_whose_names_are_both_damaged_is_told(tmp_path):
+    """The chunk of a WebP and what it begins with; a chunk of somebody's own may stand at the end."""
+    from PIL import Image
+
+    path, shots = tmp_path / "a.webp", [Image.new("RGB", (64, 48), (40 * i, 0, 0)) for i in range(6)]
+    shots[0].save(path, save_all=True, append_images=shots[1:], duration=40)
+    data = path.read_bytes()
+    size = int.from_bytes(data[4:8], "little")
+    path.write_bytes(data[:4] + (size + 12).to_bytes(4, "little") + data[8:] + b"OURS\4\0\0\0abcd")
+    source = open_source(path)
+    assert len(list(source.frames())) == 6 and source.problems == []
+    place = data.rindex(b"ANMF")
+    path.write_bytes(data[:place] + b"1NMF" + data[place + 4 : place + 24] + bytes(4) + data[place + 28 :])
+    source = open_source(path)
+    assert len(list(source.frames())) == 5 and len(source.problems) == 1
+
+
 @pytest.mark.parametrize(("suffix", "name", "become"), [
     ("png", b"fcTL", b"fctL"), ("webp", b"ANMF", b"ANNF"), ("webp", b"VP8 ", b"VP9 "),
     ("gif", b"\0\x21\xf9\x04", b"\x0f\x21\xf9\x04")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import operator
 import os
 import re
 import struct
@@ -89,7 +90,7 @@ def webp_frames(path: Path) -> int:
         kind, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
         if kind == b"ANMF":
             frames, is_strange = frames + 1 + is_strange, False
-        elif data[place + 24 : place + 28] in WEBP_PICTURES:
+        elif data[place + 24 : place + 28] in WEBP_PICTURES or sum(map(operator.eq, kind, b"ANMF")) == 3:
             frames += 1
         else:  # what nobody knows may stand only after the last
             is_strange |= kind not in WEBP_CHUNKS
