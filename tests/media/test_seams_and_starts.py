@@ -211,6 +211,24 @@ def test_a_gif_whose_blocks_do_not_follow_each_other_says_so(tmp_path):
         assert len(source.problems) == 1 and "damaged in the middle" in source.problems[0]
 
 
+def test_packets_of_a_transport_stream_that_do_not_follow_each_other_are_told(tmp_path):
+    """Two recordings, or one that begins within a packet, are whole; a byte too many or half a packet are not."""
+    path = write_movie(tmp_path / "a.ts", codec="libx264", options={"g": "5"}, grain=20, size=(96, 128))
+    data = path.read_bytes()
+    assert len(data) % 188 == 0
+    for whole in (data, data + data, data[-100:] + data):
+        path.write_bytes(whole)
+        source = open_source(path)
+        list(source.frames())
+        assert source.problems == []
+    packet = 188 * (len(data) // 376)
+    for broken in (data[:packet] + b"\0" + data[packet:], data[: packet + 17]):
+        path.write_bytes(broken)
+        source = open_source(path)
+        list(source.frames())
+        assert any("packets do not follow each other" in line or "cut short" in line for line in source.problems)
+
+
 def test_a_last_frame_whose_names_are_both_damaged_is_told(tmp_path):
     """The chunk of a WebP and what it begins with; a chunk of somebody's own may stand at the end."""
     from PIL import Image

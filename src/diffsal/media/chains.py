@@ -10,15 +10,20 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
+
 AVI_CHUNK = re.compile(rb"\d\d(dc|db|wb|pc|tx|sb|iv|__)|ix\d\d|JUNK")  # among the packets
 GIF_HEAD = re.compile(rb"\x21\xf9\x04.{4}\x00\x2c", re.DOTALL)  # of a picture: how it is shown, then where
+TS_MARK = 0x47
+TS_PACKETS = (188, 192, 204)  # bytes: plain, after a time stamp, before what mends errors
+TS_KNOWN = 5  # marks in a row
 WEBP_CHUNKS = (b"VP8X", b"ANIM", b"ICCP", b"EXIF", b"XMP ", b"VP8 ", b"VP8L", b"ALPH")
 WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ALPH")  # what a frame begins with, after where it is and for how long
 
 
 def is_whole(path: str, format_name: str) -> bool:
-    """Whether the parts of a local GIF or animated PNG follow each other; True for all other formats."""
-    walk = {"gif": _is_gif_whole, "apng": _is_png_whole}.get(format_name)
+    """Whether the parts of a local GIF, animated PNG or MPEG-TS follow each other; True for all other formats."""
+    walk = {"gif": _is_gif_whole, "apng": _is_png_whole, "mpegts": _is_ts_whole}.get(format_name)
     if walk is None or not os.path.getsize(path):
         return True
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -60,6 +65,17 @@ def _is_png_whole(data: mmap.mmap) -> bool:
             return False
         place = end + 4
     return True
+
+
+def _is_ts_whole(data: mmap.mmap) -> bool:
+    """Whether packets of one size, each with its mark, follow each other from the first that is known to the last."""
+    values = np.frombuffer(data, np.uint8)
+    for size in TS_PACKETS:
+        for offset in range(size):
+            marks = values[offset::size]
+            if (marks[:TS_KNOWN] == TS_MARK).all():
+                return bool((marks == TS_MARK).all()) and (len(values) - offset) % size in (0, TS_PACKETS[0])
+    return False
 
 
 def avi_frames(path: str, stream: int) -> tuple[int, bool]:

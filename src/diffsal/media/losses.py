@@ -15,7 +15,10 @@ MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 COUNTING_CONTAINERS = (MOV, "avi", "gif")  # say how many frames they hold
 STAMPED_CONTAINERS = ("mpegts", "mpeg", "ogg")  # whose end is known from their first and last stamps alone
 PACKED_CONTAINERS = {"matroska,webm": 64, "flv": 28, "nut": 64}  # bytes between two packets, at most
-CHAINED_CONTAINERS = ("gif", "apng")  # every byte of which is held against the format
+CHAINED_CONTAINERS = {  # every byte of which is held against the format, and what is said where that fails
+    "gif": "damaged in the middle", "apng": "damaged in the middle",
+    "mpegts": "damaged (its packets do not follow each other)",
+}
 HELD_CONTAINERS = ("matroska,webm", "flv")  # say how long the whole lasts, not how long each picture is shown
 ONE_TO_ONE_CODECS = (  # a packet is a picture that is shown
     "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "theora", "wmv1", "wmv2", "wmv3", "vc1", "msmpeg4",
@@ -107,7 +110,7 @@ class Losses:
         if self.format == "flv" and self.num_pictures > 1:  # a tag of another kind makes a stream of its own
             complaint = complaint or "its pictures change their codec"
         if self.format in CHAINED_CONTAINERS and self.size.found and not self.size.is_cut_short:
-            complaint = complaint if is_whole(self.path, self.format) else "damaged in the middle"
+            complaint = complaint if is_whole(self.path, self.format) else CHAINED_CONTAINERS[self.format]
         # Where every byte was read, the clip itself waits
         is_read = self.size.found and gap < PACKED_CONTAINERS.get(self.format, 0) and complaint is None
         if not is_losing or is_read or not self.holes.waits:
