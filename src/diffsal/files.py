@@ -220,9 +220,13 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def is_full(error: OSError) -> bool:
-    """Whether the disk takes no more, so that other files would fare no better."""
-    return error.errno in (*FULL, errno.EROFS)
+def line_of(error: InputError | OSError) -> str:
+    """One file's error in one line, for the others to go on; raised again where the disk takes no more from any."""
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno in (*FULL, errno.EROFS):
+        raise error
+    return words_of(error)
 
 
 def words_of(error: OSError) -> str:

@@ -53,7 +53,7 @@ class PictureHeader:
 
 
 def read_header(path: Path) -> PictureHeader:
-    """Size and format of a picture; only its header is read. :class:`InputError` if it is none or above the limit."""
+    """Size and format of a picture; nothing is decoded. :class:`InputError` if it is none or above the limit."""
     with _opened(path) as image:
         return PictureHeader(*_upright_size(image), str(image.format), max(_frames_of(path, image)))
 

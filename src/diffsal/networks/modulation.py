@@ -29,6 +29,10 @@ class DepthwiseProjection(nn.Module):
         self.linear = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k c"]:
+        return self.linear(self.norm(rearrange(self.filtered(x), "n c h w -> n (h w) c")))
+
+    def filtered(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+        """The depth-wise convolution alone."""
         kernel = self.conv.weight[:, :, self.conv.kernel_size[0] // 2]
         if self.stride == kernel.shape[-1]:
             below, right = (max(0, self.stride - size) for size in x.shape[-2:])
@@ -39,10 +43,8 @@ class DepthwiseProjection(nn.Module):
             height, width = (size // self.stride for size in x.shape[-2:])
             x = x[:, :, : height * self.stride, : width * self.stride]
             x = rearrange(x, "n c (h p) (w q) -> n c h p w q", h=height, w=width)
-            x = (x * rearrange(kernel, "c 1 p q -> c 1 p 1 q")).sum((3, 5))
-        else:
-            x = F.conv2d(x, kernel, stride=self.stride, padding=self.padding, groups=len(kernel))
-        return self.linear(self.norm(rearrange(x, "n c h w -> n (h w) c")))
+            return (x * rearrange(kernel, "c 1 p q -> c 1 p 1 q")).sum((3, 5))
+        return F.conv2d(x, kernel, stride=self.stride, padding=self.padding, groups=len(kernel))
 
 
 class ModulationAttention(nn.Module):

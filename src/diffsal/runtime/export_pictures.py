@@ -8,6 +8,8 @@ layer norms and attention work along the channels, and nothing is copied. The re
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -70,10 +72,12 @@ def modulated(
     audio: Float[Tensor, "b a s2 h3 w3"] | None, heard: Bool[Tensor, " b"] | None,
 ) -> Float[Tensor, "n c2 h2 w2"]:
     """:meth:`ModulationStage.forward`'s first result."""
-    pictures = scale if x is None or stage.upsample is None else stage.upsample(x)
-    assert pictures is not None
-    if scale is not None and pictures is not scale:
-        pictures = pictures + scale
+    if x is None or stage.upsample is None:
+        assert scale is not None
+        pictures = scale
+    else:
+        up = stage.upsample(x)
+        pictures = up if scale is None else up + scale
     normal = standard(stage.norm1, pictures) * column(stage.norm1.weight) + column(stage.norm1.bias)
     key_input = normal
     if stage.align is not None and audio is not None:
@@ -98,19 +102,12 @@ def gate(
     if aligned.shape[1] * aligned.shape[3] * aligned.shape[4] > 1:
         size = (slots, height, width)
         aligned = F.interpolate(aligned.transpose(1, 2), size=size, mode="nearest").transpose(1, 2)
-        interaction = added((aligned * x).unbind(1))
+        interaction = reduce(torch.add, (aligned * x).unbind(1))
     else:
-        interaction = aligned[:, 0] * added(x.unbind(1))
+        interaction = aligned[:, 0] * reduce(torch.add, x.unbind(1))
     weight = (interaction / slots).flatten(2).softmax(-1).unflatten(2, (height, width))
     weight = weight * (height * width) if stage.scales_gate else weight
     return aligned * weight[:, None]
-
-
-def added(parts: tuple[Tensor, ...]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
 
 
 def attended(
@@ -130,13 +127,7 @@ def attended(
 
 def projected(part: DepthwiseProjection, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
     """:meth:`DepthwiseProjection.forward` without its tokens."""
-    kernel = part.conv.weight[:, :, part.conv.kernel_size[0] // 2]
-    if part.stride == kernel.shape[-1]:
-        below, right = (max(0, part.stride - size) for size in x.shape[-2:])
-        if below or right:
-            x = F.pad(x, (0, right, 0, below))
-    x = F.conv2d(x, kernel, stride=part.stride, padding=part.padding, groups=len(kernel))
-    return pointwise(part.linear, standard(part.norm, x), part.norm)
+    return pointwise(part.linear, standard(part.norm, part.filtered(x)), part.norm)
 
 
 def standard(norm: nn.LayerNorm, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

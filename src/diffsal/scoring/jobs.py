@@ -27,7 +27,7 @@ from diffsal.data.databases import record_of
 from diffsal.data.truth import count_fixations
 from diffsal.data.workers import end_with_parent
 from diffsal.errors import InputError
-from diffsal.files import is_full, words_of, write_whole
+from diffsal.files import line_of, write_whole
 from diffsal.scoring import results as scores
 from diffsal.scoring.ground_truth import GroundTruth, halves_of_pack
 from diffsal.scoring.inputs import state_of_clip
@@ -235,9 +235,7 @@ def score_clip(job: Job, clip: Clip) -> ClipScores:
     try:
         _score_into(found, job, clip)
     except (InputError, OSError) as error:
-        if isinstance(error, OSError) and is_full(error):
-            raise
-        found.problems.append(words_of(error) if isinstance(error, OSError) else str(error))
+        found.problems.append(line_of(error))
         found.skip("the clip cannot be read")
     found.problems = _shortened(found.problems, clip)
     return found

@@ -27,7 +27,7 @@ from diffsal.data.preparation.samples import Found, Recording, fixations
 from diffsal.data.truth import Sigma, blur_to_bytes
 from diffsal.data.workers import in_parallel
 from diffsal.errors import InputError
-from diffsal.files import is_full, whole_folder, words_of, write_whole
+from diffsal.files import line_of, whole_folder, write_whole
 from diffsal.folders import find_file, list_files, list_folders, stem_of
 from diffsal.media.pictures import PICTURE_SUFFIXES, write_picture
 from diffsal.media.source import VIDEO_SUFFIXES, open_source
@@ -123,9 +123,7 @@ def _run(stop: threading.Event, job: Job) -> Prepared:
     except Stopped:
         return Prepared()
     except (InputError, OSError) as error:
-        if isinstance(error, OSError) and is_full(error):
-            raise
-        result.problems.append(words_of(error) if isinstance(error, OSError) else str(error))
+        result.problems.append(line_of(error))
     return result
 
 
