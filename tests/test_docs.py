@@ -18,7 +18,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from diffsal.cli.cluster import with_address
-from diffsal.cli.commands import app
+from diffsal.cli.commands import application
 from diffsal.runtime import loading
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ def arguments_of(line: str) -> list[str]:
 
 @pytest.mark.parametrize("line", DIFFSAL)
 def test_a_command_that_is_shown_is_one(line):
-    group = get_command(app)
+    group = get_command(application())
     with typer.Context(group, info_name="diffsal") as context:
         _, command, rest = group.resolve_command(context, arguments_of(line))
         command.make_context(command.name, rest, parent=context).close()  # raises where it is not
@@ -107,7 +107,7 @@ def test_a_command_that_is_shown_runs(place, tmp_path, monkeypatch, line):
     monkeypatch.chdir(tmp_path)
     before = {path for path in tmp_path.rglob("*")}
     arguments = arguments_of(line)
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(application(arguments), arguments)
     assert result.exit_code == 0, f"{result.output} {result.exception!r}"
     if arguments[0] != "info":
         assert {path for path in tmp_path.rglob("*")} > before

@@ -63,7 +63,7 @@ def test_a_folder_takes_the_place_of_another(tmp_path):
 def test_links_that_are_planted_are_not_followed(tmp_path, monkeypatch):
     """Even one at the very name that will be drawn."""
     (tmp_path / "victim").mkdir()
-    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 16)
+    monkeypatch.setattr("os.urandom", bytes)
     (tmp_path / ".a.0000000000000000.partial").symlink_to(tmp_path / "victim")
     with pytest.raises(FileExistsError):
         write_whole(tmp_path / "a.txt", b"secret")

@@ -14,7 +14,6 @@ import errno
 import io
 import os
 import re
-import secrets
 import shutil
 import stat
 import time
@@ -58,7 +57,7 @@ class GrowingFile:
         _sweep(parent)
         self.lock: int | None = None
         for _ in range(RETRIES):
-            self.folder: Path = parent / f".{self.path.stem[:STEM_CHARACTERS]}.{secrets.token_hex(8)}.partial"
+            self.folder: Path = parent / f".{self.path.stem[:STEM_CHARACTERS]}.{os.urandom(8).hex()}.partial"
             self.place: Path = self.folder / self.path.name
             try:
                 _growing[self.folder.absolute()] = os.getpid()  # before it is there: an interrupt may come in between
@@ -93,7 +92,7 @@ class GrowingFile:
             except OSError as error:
                 if error.errno not in TAKEN and not self.path.is_dir():
                     raise
-            old = self.folder / secrets.token_hex(8)
+            old = self.folder / os.urandom(8).hex()
             with contextlib.suppress(FileNotFoundError):  # another process was quicker
                 os.rename(self.path, old)
             try:

@@ -28,7 +28,7 @@ def test_pictures_are_there_and_small():
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_are_as_the_program_knows_them(line):
     _, name, *arguments = shlex.split(line, comments=True)
-    command = typer.main.get_command(cli.app).commands[name]
+    command = typer.main.get_command(cli.application()).commands[name]
     options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     used = [a for a in arguments if a.startswith("-")]
     assert set(used) <= options

@@ -44,16 +44,6 @@ from diffsal.cli.options import (
 from diffsal.errors import InputError
 from diffsal.files import remove_unfinished, words_of
 
-app = typer.Typer(
-    name="diffsal",
-    help="Where will people look in this video?",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: the rich one takes as long again to import
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
 
 def main(arguments: list[str] | None = None) -> None:
     """The ``diffsal`` command: run ``arguments`` (default: those of the process) and exit.
@@ -81,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> NoReturn:
     try:
-        sys.exit(app(args=arguments))
+        sys.exit(application(arguments)(args=arguments))
     except InputError as error:
         sys.exit(complain(str(error)))
     except ModuleNotFoundError as error:
@@ -105,7 +95,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
 def diffsal(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
@@ -114,7 +103,6 @@ def diffsal(
     """Where will people look in this video?"""
 
 
-@app.command(no_args_is_help=True)
 def predict(
     inputs: Annotated[list[str], typer.Argument(metavar="VIDEO", help="Videos, pictures, folders, URLs, a camera.")],
     output: Annotated[
@@ -201,18 +189,38 @@ def predict(
     raise typer.Exit(run_all(ready, inputs, wanted, only_maps, force, asked))
 
 
-def _add(*commands: Callable[..., None]) -> None:
-    for command in commands:
-        app.command(no_args_is_help=True)(command)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "predict": predict, "train": cli_train.train, "evaluate": cli_data.evaluate, "score": cli_data.score,
+    "validate": cli_data.validate, "prepare": cli_data.prepare, "explain": cli_pictures.explain,
+    "compare": cli_pictures.compare, "report": cli_pictures.report, "reframe": cli_decisions.reframe,
+    "regions": cli_decisions.regions, "thumbnail": cli_shots.thumbnail, "shots": cli_shots.shots,
+    "qp-map": cli_shots.qp_map, "convert": cli_weights.convert, "export": cli_weights.export, "info": cli_weights.info,
+    "push": cli_weights.push, "reproduce": cli_reproduce.reproduce, "web": cli_web.web,
+}
+WITHOUT_ARGUMENTS = ("info", "web")  # these do something by themselves; the others show their help
 
 
-_add(cli_train.train, cli_data.evaluate, cli_data.score, cli_data.validate, cli_data.prepare)
-_add(cli_pictures.explain, cli_pictures.compare, cli_pictures.report)
-_add(cli_decisions.reframe, cli_decisions.regions, cli_shots.thumbnail, cli_shots.shots)
-app.command("qp-map", no_args_is_help=True)(cli_shots.qp_map)
-_add(cli_weights.convert, cli_weights.export)
-app.command()(cli_weights.info)
-_add(cli_weights.push, cli_reproduce.reproduce)
-app.command()(cli_web.web)
+def application(arguments: list[str] | None = None) -> typer.Typer:
+    """The command line, for ``arguments``: the options of commands that these do not name are left out.
+
+    To read the options of twenty commands takes as long as to import all that ``--help`` needs.
+    """
+    app = typer.Typer(
+        name="diffsal",
+        help="Where will people look in this video?",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help: the rich one takes as long again to import
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(diffsal)
+    for name, command in COMMANDS.items():
+        is_wanted = arguments is None or name in arguments
+        app.command(name, no_args_is_help=name not in WITHOUT_ARGUMENTS, help=command.__doc__)(
+            command if is_wanted else _nothing)
+    return app
 
 
+def _nothing() -> None:
+    pass
