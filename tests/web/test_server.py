@@ -7,7 +7,7 @@ import json
 import pytest
 
 from diffsal.errors import InputError
-from diffsal.web.server import export_page, page_folder, page_server, weights_file
+from diffsal.web.server import SPEAKER_GRAPHS, export_page, page_folder, page_server, weights_files
 from tests.web.chromium import serving
 
 LARGEST_BYTES = 25 << 20  # of the page and its weights
@@ -52,15 +52,17 @@ def test_nothing_else_is_served(port, path):
 
 def test_the_weights_are_those_that_their_hash_says(port):
     about = json.loads(ask(port, "/weights.json")[1])
-    body = ask(port, "/" + about["file"])[1]
-    assert hashlib.sha256(body).hexdigest() == about["sha256"] and len(body) == about["bytes"]
+    assert [told["file"] for told in about["graphs"]] == list(SPEAKER_GRAPHS)
+    for told in (about, *about["graphs"]):
+        body = ask(port, "/" + told["file"])[1]
+        assert hashlib.sha256(body).hexdigest() == told["sha256"] and len(body) == told["bytes"]
     assert about["config"]["video_encoder"] == "mobilenet_v2" and about["finish"]["exponent"] > 1
 
 
 def test_a_static_host_gets_every_file(tmp_path):
     export_page(tmp_path / "page")
     names = {p.name for p in (tmp_path / "page").iterdir()}
-    assert names == {p.name for p in page_folder().iterdir()} | {"weights.json", weights_file().name}
+    assert names == {p.name for p in page_folder().iterdir()} | {"weights.json", *weights_files()}
     assert sum(p.stat().st_size for p in (tmp_path / "page").iterdir()) < LARGEST_BYTES
     with pytest.raises(InputError, match="not empty"):
         export_page(tmp_path / "page")

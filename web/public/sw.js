@@ -1,6 +1,9 @@
 // After the first visit the page works offline. On hosts that do not send them, adds the headers that threads need.
 const CACHE = "diffsal-3";
-const PAGE = ["./", "index.css", "index.js", "worker.js", "weights.json", "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs"];
+const PAGE = [
+  "./", "index.css", "index.js", "worker.js", "shared.js", "rolldown-runtime.js", "weights.json", "ort.wasm.min.mjs",
+  "ort-wasm-simd-threaded.mjs",
+];
 
 self.addEventListener("install", (event) => {
   self.skipWaiting(); // the page itself came before this script: fetch it once more

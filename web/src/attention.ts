@@ -1,17 +1,28 @@
 // Where attention is, in numbers: peaks, how much moves, shares in regions. Maps are 16-bit.
 
+export type Box = [number, number, number, number]; // left, top, right, bottom, as fractions of the picture
+
+/** A face, where the sound tells who speaks; named as `diffsal predict --json` names it. */
+export interface SeenFace {
+  track: number;
+  box: Box;
+  confidence: number;
+  speaking: number | null; // how surely it speaks, 0 to 1; null where too little was seen
+}
+
 export interface SeenMap {
   index: number;
   seconds: number;
   map: Uint16Array; // 65535 is 1
   width: number;
   height: number;
+  faces: SeenFace[];
   most?: number; // what the brightest colour stands for
 }
 
 export interface Region {
   name: string;
-  box: [number, number, number, number]; // left, top, right, bottom, as fractions
+  box: Box;
 }
 
 const total = (map: Uint16Array) => map.reduce((a, b) => a + b, 0) || 1;
@@ -22,7 +33,7 @@ export function moved(before: SeenMap, now: SeenMap): number {
   return now.map.reduce((sum, v, i) => sum + Math.abs(v / b - before.map[i] / a), 0) / 2;
 }
 
-export function share(seen: SeenMap, box: Region["box"]): number {
+export function share(seen: SeenMap, box: Box): number {
   const [left, top, right, bottom] = box;
   let inside = 0;
   for (let y = 0; y < seen.height; y++) {

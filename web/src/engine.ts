@@ -1,10 +1,13 @@
 // The network, by ONNX Runtime Web, and one clip's way through it: frames in, finished maps out.
 
+import type { SeenFace } from "./attention";
 import type { Engine } from "./choice";
 import { brightness, finishMap, movingAlone, Synchrony, type Finish } from "./finish";
-import { grid, type Grid } from "./grid";
+import { openGraph, type Graph, type Graphs } from "./graphs";
+import { grid, shrinkPicture, type Grid, type Picture } from "./grid";
 import { frameNoise } from "./noise";
 import type { MelTrack } from "./sound";
+import { speakingMap, Speakers, type SpeakingFace } from "./speakers";
 
 /* eslint-disable @typescript-eslint/no-explicit-any */
 type Ort = any;
@@ -22,12 +25,20 @@ export interface Config {
 export class EngineError extends Error {}
 
 export class Network {
+  private readonly opened: Record<string, Graph> = {};
+
   private constructor(
     readonly ort: Ort, readonly config: Config, readonly finish: Finish, private readonly parts: Record<string, any>,
+    private readonly fetchGraph: (name: string) => Promise<Uint8Array>,
   ) {}
 
-  /** Of the bytes of an ONNX file that `diffsal export` wrote: its outputs are the files of its four parts. */
-  static async open(ort: Ort, bytes: Uint8Array, config: Config, finish: Finish, engine: Engine): Promise<Network> {
+  /**
+   * Of the bytes of an ONNX file that `diffsal export` wrote: its outputs are the files of its four parts. `fetchGraph` gives
+   * those of the graphs that tell who speaks.
+   */
+  static async open(
+    ort: Ort, bytes: Uint8Array, config: Config, finish: Finish, engine: Engine, fetchGraph: (name: string) => Promise<Uint8Array>,
+  ): Promise<Network> {
     const outer = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
     const files = await outer.run({});
     const parts: Record<string, any> = {};
@@ -37,11 +48,14 @@ export class Network {
       parts[name] = await ort.InferenceSession.create(files[name].data, { executionProviders: [engine], ...place });
     }
     await outer.release();
-    return new Network(ort, config, finish, parts);
+    return new Network(ort, config, finish, parts, fetchGraph);
   }
 
+  readonly graphs: Graphs = async (name) =>
+    (this.opened[name] ??= await openGraph(this.ort, await this.fetchGraph(name)));
+
   async close(): Promise<void> {
-    for (const part of Object.values(this.parts)) await part.release();
+    for (const part of [...Object.values(this.opened), ...Object.values(this.parts)]) await part.release();
   }
 
   /** One map of nothing, with sound. Raises an error if a part cannot run, or if what comes is not a map. */
@@ -106,11 +120,14 @@ export interface FinishedMap {
   index: number;
   seconds: number;
   map: Grid;
+  faces: SeenFace[];
 }
 
 interface KeptFrame {
   index: number;
   seconds: number;
+  width: number; // of the picture
+  height: number;
   bright: Grid;
   features: Tensor[] | null;
   rgb: Uint8Array | null; // of the last frame, in case the clip ends there
@@ -122,6 +139,7 @@ export class Stream {
   private next = 0; // position, in the clip, of the next frame to draw
   private count = 0;
   private readonly synchrony: Synchrony | null;
+  private readonly speakers: Speakers | null;
   private readonly every: number;
 
   constructor(
@@ -130,16 +148,21 @@ export class Stream {
   ) {
     this.every = frameRate > 20 ? 2 : 1;
     this.synchrony = sound && network.finish.sound_gain > 0 ? new Synchrony(frameRate, 40) : null;
+    this.speakers = sound && network.finish.speaker_gain > 0 ? new Speakers(frameRate, sound, network.graphs) : null;
   }
 
-  async add(seconds: number, rgb: Uint8Array): Promise<void> {
+  /** The next frame, whose bytes stay as they are until the next but one is added. */
+  async add(seconds: number, picture: Picture): Promise<void> {
     const { config } = this.network;
     const { mean, std } = config.preprocessing;
+    await this.speakers?.read({ seconds, picture });
+    const rgb = shrinkPicture(picture, config.width, config.height);
     const bright = brightness(rgb, config.width, config.height, mean, std);
     const last = this.kept[this.kept.length - 1];
     if (last) last.rgb = null;
     const features = this.count % this.every === 0 ? await this.network.encodeFrame(rgb) : null;
-    this.kept.push({ index: this.count++, seconds, bright, features, rgb });
+    const { width, height } = picture;
+    this.kept.push({ index: this.count++, seconds, width, height, bright, features, rgb });
     this.synchrony?.add(bright, this.sound!.loudness(seconds));
     await this.drawUntil(this.count - this.network.config.num_frames / 2);
     while (this.kept[0].index < this.next - this.network.config.num_frames) this.kept.shift();
@@ -169,6 +192,15 @@ export class Stream {
     const mel = this.sound?.centred(frame.seconds) ?? null;
     const raw = await this.network.draw(encoded, bright, mel, frameNoise(config.height * config.width, 0, index));
     const heard = this.synchrony ? this.synchrony.at(index + before - 1) : null;
-    this.emit({ index, seconds: frame.seconds, map: finishMap(raw, finish, movingAlone(bright), heard) });
+    const faces = this.speakers?.faces(frame.seconds) ?? [];
+    const scored = faces.filter((face) => face.speaking !== null);
+    const speaker = scored.length ? speakingMap(scored, frame.height, frame.width) : null;
+    const map = finishMap(raw, finish, movingAlone(bright), heard, speaker);
+    this.emit({ index, seconds: frame.seconds, map, faces: faces.map((face) => inFractions(face, frame)) });
   }
+}
+
+function inFractions({ track, left, top, width, height, confidence, speaking }: SpeakingFace, picture: KeptFrame): SeenFace {
+  const right = (left + width) / picture.width;
+  return { track, box: [left / picture.width, top / picture.height, right, (top + height) / picture.height], confidence, speaking };
 }

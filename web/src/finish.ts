@@ -6,6 +6,7 @@ export interface Finish {
   exponent: number;
   motion_gain: number;
   sound_gain: number;
+  speaker_gain: number;
   centre_gain: number;
   centre: number[][] | null;
 }
@@ -53,7 +54,7 @@ export function movingAlone(frames: Grid[]): Grid {
 }
 
 /** The map that people see, of the network's. */
-export function finishMap(raw: Grid, finish: Finish, motion: Grid | null, sound: Grid | null): Grid {
+export function finishMap(raw: Grid, finish: Finish, motion: Grid | null, sound: Grid | null, speaker: Grid | null): Grid {
   const { width, height } = raw;
   let y = Float32Array.from(raw.values);
   if (finish.centre_gain && finish.centre) {
@@ -67,7 +68,8 @@ export function finishMap(raw: Grid, finish: Finish, motion: Grid | null, sound:
   if (finish.exponent !== 1) y = y.map((v) => v ** finish.exponent);
   const drawn = new Float32Array(y.length);
   let weighed = false;
-  for (const [gain, prior] of [[finish.motion_gain, motion], [finish.sound_gain, sound]] as const) {
+  const priors = [[finish.motion_gain, motion], [finish.sound_gain, sound], [finish.speaker_gain, speaker]] as const;
+  for (const [gain, prior] of priors) {
     if (!gain || !prior) continue;
     weighed = true;
     const large = resize(prior, width, height).values;

@@ -6,6 +6,13 @@ export interface Grid {
   height: number;
 }
 
+/** RGBA bytes (height, width, 4). */
+export interface Picture {
+  data: Uint8Array | Uint8ClampedArray;
+  width: number;
+  height: number;
+}
+
 export function grid(width: number, height: number, values = new Float32Array(width * height)): Grid {
   return { values, width, height };
 }
@@ -43,6 +50,12 @@ function taps(from: number, to: number): Taps {
   return result;
 }
 
+/** To the nearest whole number, halves to even: Python's. */
+export function roundEven(value: number): number {
+  const near = Math.round(value);
+  return near - value === 0.5 && near % 2 ? near - 1 : near;
+}
+
 const kept = new Map<string, Taps>();
 
 function keptTaps(from: number, to: number): Taps {
@@ -52,10 +65,8 @@ function keptTaps(from: number, to: number): Taps {
   return found;
 }
 
-/** RGBA pixels of any size → RGB bytes (height, width, 3) at the network's size. */
-export function shrinkPicture(
-  rgba: Uint8Array | Uint8ClampedArray, width: number, height: number, toWidth: number, toHeight: number,
-): Uint8Array {
+/** A picture at another size, as RGB bytes (height, width, 3). */
+export function shrinkPicture({ data, width, height }: Picture, toWidth: number, toHeight: number): Uint8Array {
   const columns = keptTaps(width, toWidth);
   const rows = keptTaps(height, toHeight);
   const wide = new Float32Array(toWidth * height * 3);
@@ -65,9 +76,9 @@ export function shrinkPicture(
       const weights = columns.weights[x];
       let at = (y * width + columns.first[x]) * 4;
       for (let k = 0; k < weights.length; k++, at += 4) {
-        r += weights[k] * rgba[at];
-        g += weights[k] * rgba[at + 1];
-        b += weights[k] * rgba[at + 2];
+        r += weights[k] * data[at];
+        g += weights[k] * data[at + 1];
+        b += weights[k] * data[at + 2];
       }
       const to = (y * toWidth + x) * 3;
       wide[to] = r;
@@ -75,17 +86,18 @@ export function shrinkPicture(
       wide[to + 2] = b;
     }
   }
-  const rgb = new Uint8Array(toWidth * toHeight * 3);
+  const rgb = new Uint8ClampedArray(toWidth * toHeight * 3); // rounds halves to even, as OpenCV does but for means of 2 × 2
+  const isHalved = width === 2 * toWidth && height === 2 * toHeight;
   const row = toWidth * 3;
   for (let y = 0; y < toHeight; y++) {
     const weights = rows.weights[y];
     for (let x = 0; x < row; x++) {
       let sum = 0;
       for (let k = 0; k < weights.length; k++) sum += weights[k] * wide[(rows.first[y] + k) * row + x];
-      rgb[y * row + x] = Math.round(sum);
+      rgb[y * row + x] = isHalved ? Math.round(sum) : sum;
     }
   }
-  return rgb;
+  return new Uint8Array(rgb.buffer);
 }
 
 /** `from` at another size. */

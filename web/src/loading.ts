@@ -21,16 +21,23 @@ async function fetchBytes(url: string): Promise<Uint8Array<ArrayBuffer>> {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-async function fetchWeights(base: string): Promise<{ about: any; bytes: Uint8Array }> {
-  const about = await (await fetch(base + "weights.json")).json();
-  const bytes = await fetchBytes(`${base}${about.file}?sha256=${about.sha256}`);
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  const hash = [...digest].map((b) => b.toString(16).padStart(2, "0")).join("");
-  if (hash !== about.sha256) throw new Error("The weights are damaged: their SHA-256 is not the expected one. Reload the page.");
-  return { about, bytes };
+/** A file of weights, as weights.json tells of it. */
+interface Told {
+  file: string;
+  sha256: string;
 }
 
 // The service worker keeps large files by their whole address: another version has another
+const weightsAddress = (base: string, { file, sha256 }: Told) => `${base}${file}?sha256=${sha256}`;
+
+async function fetchWeights(base: string, told: Told): Promise<Uint8Array> {
+  const bytes = await fetchBytes(weightsAddress(base, told));
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  const hash = [...digest].map((b) => b.toString(16).padStart(2, "0")).join("");
+  if (hash !== told.sha256) throw new Error(`${told.file} is damaged: its SHA-256 is not the expected one. Reload the page.`);
+  return bytes;
+}
+
 const wasmAddress = (base: string, engine: Engine, version: string) => `${base}${FILES[engine].wasm}?version=${version}`;
 
 async function runtime(base: string, engine: Engine): Promise<any> {
@@ -53,10 +60,15 @@ async function adapterOf(): Promise<Adapter | null> {
 export async function load(base: string, wish: Engine): Promise<Loaded> {
   const adapter = wish === "wasm" ? null : await adapterOf();
   let { engine, reason } = choose(wish, adapter);
-  const { about, bytes } = await fetchWeights(base);
+  const about = await (await fetch(base + "weights.json")).json();
+  const graphs: Told[] = about.graphs;
+  const bytes = await fetchWeights(base, about);
+  const fetchGraph = (name: string) => fetchWeights(base, graphs.find(({ file }) => file === name)!);
   const open = async () => {
     const ort = await runtime(base, engine);
-    const network = await Network.open(ort, bytes, about.config, about.finish, engine);
+    const network = await Network.open(ort, bytes, about.config, about.finish, engine, fetchGraph);
+    // so that they are at hand without a network, too
+    for (const told of graphs) void fetch(weightsAddress(base, told)).catch(() => undefined);
     return { network, engine, name: named(engine, ort.env.wasm.numThreads, adapter), reason };
   };
   if (engine === "webgpu") {

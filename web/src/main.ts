@@ -3,6 +3,7 @@
 import { mapAt, moved, peak, share, type SeenMap } from "./attention";
 import { brightest, COLOUR_MAPS, colours, heat } from "./colours";
 import { wishOf } from "./choice";
+import { isSpeaking, outlineFaces } from "./outlines";
 import { Regions } from "./regions";
 import { saveOverlay } from "./save";
 import { Timeline } from "./timeline";
@@ -14,6 +15,7 @@ const overlay = $<HTMLCanvasElement>("heat");
 const side = $<HTMLCanvasElement>("side");
 const colourChoice = $<HTMLSelectElement>("colours");
 const opacity = $<HTMLInputElement>("opacity");
+const facesChoice = $<HTMLInputElement>("faces");
 const engineChoice = $<HTMLSelectElement>("engine");
 const small = document.createElement("canvas"); // a map at its own size
 
@@ -31,7 +33,7 @@ let ending = new AbortController(); // ends what the page itself still does for 
 
 const regions = new Regions(overlay, $("region"), $("regions"), () => draw(), (message) => tell(message));
 const timeline = new Timeline($<HTMLCanvasElement>("timeline"), (seconds) => (video.currentTime = seconds), () => video.currentTime);
-const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "worker" });
+const worker = new Worker("worker.js", { type: "module", name: "worker" });
 
 function tell(message: string, failed = false): void {
   $("status").textContent = message;
@@ -187,15 +189,19 @@ function draw(): void {
     } else if ($<HTMLInputElement>("sides").checked) continue;
     if (seen) paint(context, seen, width, height, alpha);
   }
+  if (seen && facesChoice.checked) outlineFaces(overlay.getContext("2d")!, seen, width, height);
   regions.paint(overlay.getContext("2d")!, width, height, seen);
   if (seen && seen !== drawn) overlay.setAttribute("aria-label", described(seen));
   drawn = seen;
 }
 
 function described(seen: SeenMap): string {
+  const third = (v: number, names: string[]) => names[Math.min(2, Math.max(0, Math.floor(3 * v)))];
+  const place = (x: number, y: number) => `${third(y, ["top", "middle", "bottom"])} ${third(x, ["left", "centre", "right"])}`;
   const { x, y } = peak(seen);
-  const third = (v: number, names: string[]) => names[Math.min(2, Math.floor(3 * v))];
-  return `Heat map over the picture. Most attention: ${third(y, ["top", "middle", "bottom"])} ${third(x, ["left", "centre", "right"])}.`;
+  const speakers = seen.faces.filter(isSpeaking).map(({ box: [l, t, r, b] }) => place((l + r) / 2, (t + b) / 2));
+  const speaking = speakers.length && facesChoice.checked ? ` Speaking: the face at ${speakers.join(" and at ")}.` : "";
+  return `Heat map over the picture. Most attention: ${place(x, y)}.${speaking}`;
 }
 
 function drawTimeline(): void {
@@ -223,7 +229,7 @@ const stem = () => (file?.name ?? "camera").replace(/\.[^.]*$/, "");
 
 $("save-json").onclick = () => {
   const frames = maps.map((seen, i) => ({
-    index: seen.index, seconds: seen.seconds, peak: peak(seen), moved: i ? movement[i] : null,
+    index: seen.index, seconds: seen.seconds, peak: peak(seen), moved: i ? movement[i] : null, faces: seen.faces,
     regions: Object.fromEntries(regions.all.map((r) => [r.name, share(seen, r.box)])),
   }));
   const document_ = { schema: "diffsal.page.attention", version: 1, source: file?.name ?? "camera", regions: regions.all, frames };
@@ -249,6 +255,7 @@ $("save-video").onclick = async () => {
     const saved = await saveOverlay(file, `${stem()}.saliency`, (context, seconds, width, height) => {
       const seen = mapAt(shown, seconds);
       if (seen) paint(context, seen, width, height, Number(opacity.value));
+      if (seen && facesChoice.checked) outlineFaces(context, seen, width, height);
     }, (part) => {
       if (own !== job) return;
       bar.hidden = false;
@@ -288,6 +295,10 @@ colourChoice.onchange = () => {
   draw();
 };
 opacity.oninput = draw;
+facesChoice.onchange = () => {
+  drawn = undefined; // its description changes
+  draw();
+};
 $("sides").onchange = () => {
   $("second").hidden = !$<HTMLInputElement>("sides").checked;
   draw();

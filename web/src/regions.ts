@@ -1,8 +1,7 @@
 // Regions of the picture, drawn by mouse, finger or keys, and the share of attention that each gets.
 
-import { share, type Region, type SeenMap } from "./attention";
+import { share, type Box, type Region, type SeenMap } from "./attention";
 
-type Box = Region["box"];
 const STEP = 0.02; // of the picture, per key
 const SMALLEST = 0.01;
 const HELP = "Drag a box over the picture. By keys: arrows move it, Shift and arrows size it, Enter adds it, Escape leaves.";

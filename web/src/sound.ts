@@ -1,9 +1,9 @@
 // Sound → log-mel windows: diffsal/media/mel.py, for YAMNet.
 
 export const SAMPLE_RATE = 16_000;
-const FRAME = 400;
-const HOP = 160;
-const FFT = 512;
+export const FRAME = 400; // samples: 25 ms
+export const HOP = 160; // 10 ms
+export const FFT = 512;
 const BANDS = 64;
 const OFFSET = 0.001;
 export const PATCH_FRAMES = 96;
@@ -111,7 +111,8 @@ const filters: Float32Array[] = (() => {
   });
 })();
 
-function fft(re: Float64Array, im: Float64Array): void {
+/** In place; the length is a power of 2. */
+export function fft(re: Float64Array, im: Float64Array): void {
   const n = re.length;
   for (let i = 1, j = 0; i < n; i++) {
     let bit = n >> 1;
@@ -137,8 +138,14 @@ function fft(re: Float64Array, im: Float64Array): void {
   }
 }
 
-/** Log-mel windows of a track at 16 kHz whose first sample is at `startSeconds` on the video's clock. */
-export class MelTrack {
+/** A track at 16 kHz whose first sample is at `startSeconds` on the video's clock. */
+export interface Sound {
+  samples: Int16Array;
+  startSeconds: number;
+}
+
+/** A track's log-mel windows. */
+export class MelTrack implements Sound {
   private rows = new Map<number, Float32Array>();
 
   constructor(readonly samples: Int16Array, readonly startSeconds: number) {}

@@ -3,7 +3,6 @@
 import { ALL_FORMATS, AudioSampleSink, BlobSource, Input, VideoSampleSink, type InputAudioTrack } from "mediabunny";
 import type { Engine } from "./choice";
 import { EngineError, Stream, type FinishedMap } from "./engine";
-import { shrinkPicture } from "./grid";
 import { load, type Loaded } from "./loading";
 import { MelTrack, Resampler, SAMPLE_RATE } from "./sound";
 import { convertYuv } from "./yuv";
@@ -35,7 +34,8 @@ class Job {
   readonly map = (found: FinishedMap): void => {
     const map = Uint16Array.from(found.map.values, (v) => Math.round(65535 * Math.min(1, Math.max(0, v))));
     const { width, height } = found.map;
-    this.tell({ kind: "map", index: found.index, seconds: found.seconds, map, width, height }, [map.buffer]);
+    const { index, seconds, faces } = found;
+    this.tell({ kind: "map", index, seconds, map, width, height, faces }, [map.buffer]);
   };
 }
 
@@ -46,14 +46,11 @@ async function readSound(track: InputAudioTrack, job: Job): Promise<MelTrack | n
   const keep = (samples: Float32Array) =>
     parts.push(Int16Array.from(samples, (v) => Math.max(-32768, Math.min(32767, Math.round(v * 32768)))));
   for await (const sample of new AudioSampleSink(track).samples()) {
-    if (!resampler) {
-      resampler = new Resampler(sample.sampleRate);
-      start = sample.timestamp;
-    }
     if (job.over) {
       sample.close();
       throw new Over();
     }
+    const early = Math.max(0, Math.round(-sample.timestamp * sample.sampleRate)); // samples that no player lets be heard
     const mono = new Float32Array(sample.numberOfFrames);
     const one = new Float32Array(sample.numberOfFrames);
     for (let c = 0; c < sample.numberOfChannels; c++) {
@@ -61,7 +58,12 @@ async function readSound(track: InputAudioTrack, job: Job): Promise<MelTrack | n
       for (let i = 0; i < mono.length; i++) mono[i] += one[i] / sample.numberOfChannels;
     }
     sample.close();
-    keep(resampler.push(mono));
+    if (early >= mono.length) continue;
+    if (!resampler) {
+      resampler = new Resampler(sample.sampleRate);
+      start = Math.max(0, sample.timestamp);
+    }
+    keep(resampler.push(mono.subarray(early)));
   }
   if (!resampler) return null;
   keep(resampler.end());
@@ -88,14 +90,15 @@ async function video(input: Input, job: Job): Promise<void> {
   const colour = await track.getColorSpace(); // as the file says; browsers guess otherwise than FFmpeg does
   const started = performance.now();
   let count = 0;
-  let rgba = new Uint8Array(0);
+  const pictures: Uint8ClampedArray[] = []; // RGBA of this frame and of the one before, in turn
   for await (const sample of new VideoSampleSink(track).samples()) {
     if (job.over) {
       sample.close();
       throw new Over();
     }
     const { codedWidth: w, codedHeight: h, format } = sample;
-    if (rgba.length !== w * h * 4) rgba = new Uint8Array(w * h * 4);
+    if (pictures[count % 2]?.length !== w * h * 4) pictures[count % 2] = new Uint8ClampedArray(w * h * 4);
+    const rgba = pictures[count % 2];
     if (format === "I420" || format === "NV12") {
       const planes = new Uint8Array(sample.allocationSize());
       const layout = await sample.copyTo(planes);
@@ -103,7 +106,7 @@ async function video(input: Input, job: Job): Promise<void> {
     } else await sample.copyTo(rgba, { format: "RGBA" });
     const { timestamp } = sample;
     sample.close();
-    await stream.add(timestamp, shrinkPicture(rgba, w, h, network.config.width, network.config.height));
+    await stream.add(timestamp, { data: rgba, width: w, height: h });
     if (++count % 10 === 0) job.tell({ kind: "progress", seconds: timestamp, framesPerSecond: (1000 * count) / (performance.now() - started) });
   }
   job.check();
@@ -115,15 +118,14 @@ async function picture(pixels: ImageData, job: Job): Promise<void> {
   const { network } = await loaded;
   job.check();
   const stream = new Stream(network, 1, null, job.map);
-  await stream.add(0, shrinkPicture(pixels.data, pixels.width, pixels.height, network.config.width, network.config.height));
+  await stream.add(0, pixels);
   await stream.end();
   job.tell({ kind: "done", frames: 1, framesPerSecond: 0 });
 }
 
 async function cameraFrame(pixels: ImageData, seconds: number, job: Job): Promise<void> {
-  const { config } = (await loaded).network;
   job.check();
-  await camera!.add(seconds, shrinkPicture(pixels.data, pixels.width, pixels.height, config.width, config.height));
+  await camera!.add(seconds, pixels);
   job.tell({ kind: "next" });
 }
 

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { mapAt, moved, peak, peaksOf, share, type SeenMap } from "../src/attention";
 import { brightest, colours, heat } from "../src/colours";
 
-const seen = (map: number[], seconds = 0): SeenMap => ({ index: 0, seconds, map: Uint16Array.from(map), width: 2, height: 2 });
+const seen = (map: number[], seconds = 0): SeenMap => ({ index: 0, seconds, map: Uint16Array.from(map), width: 2, height: 2, faces: [] });
 
 test("shares, movement and peaks", () => {
   expect(share(seen([10, 30, 0, 0]), [0.5, 0, 1, 1])).toBeCloseTo(0.75);

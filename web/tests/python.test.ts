@@ -37,7 +37,7 @@ test("log-mel", () => {
 test("pictures shrink as OpenCV shrinks them", () => {
   const rgba = new Uint8Array(12 * 20 * 4);
   for (let i = 0; i < 240; i++) [0, 5, 9].forEach((add, c) => (rgba[i * 4 + c] = Math.min(255, ((i * 37) % 251) + add)));
-  close(shrinkPicture(rgba, 20, 12, 8, 5), expected.shrunk, 1.01);
+  close(shrinkPicture({ data: rgba, width: 20, height: 12 }, 8, 5), expected.shrunk, 1.01);
 });
 
 const frames = [0, 1, 2].map((k) => Uint8Array.from({ length: 24 * 32 * 3 }, (_, i) => (i * (7 + k)) % 253));
@@ -48,9 +48,9 @@ test("brightness, motion and the finished map", () => {
   const moving = movingAlone(bright.map((b) => ({ ...b, values: b.values.map((v) => v * 0.05) })));
   close(moving.values, expected.moving, 1e-4);
   const raw = grid(8, 6, Float32Array.from({ length: 48 }, (_, i) => i / 60 + 0.05));
-  const finish = { exponent: 1.1, motion_gain: 1.25, sound_gain: 0, centre_gain: 0.45, centre: [[-3, -1, -2], [-1, 0, -1.5]] };
+  const finish = { exponent: 1.1, motion_gain: 1.25, sound_gain: 0, speaker_gain: 0, centre_gain: 0.45, centre: [[-3, -1, -2], [-1, 0, -1.5]] };
   const prior = moving.values.some((v) => v > 0) ? moving : bright[0];
-  close(finishMap(raw, finish, prior, null).values, expected.finished, 1e-4);
+  close(finishMap(raw, finish, prior, null, null).values, expected.finished, 1e-4);
 });
 
 test("what moves with the sound", () => {

@@ -14,7 +14,8 @@ from pathlib import Path
 from diffsal.errors import InputError
 
 HOST = "127.0.0.1"
-WEIGHTS = "compact.onnx"
+WEIGHTS = "compact.onnx"  # the graphs that predict runs by default
+SPEAKER_GRAPHS = ("yunet.onnx", "lr_asd_faces.onnx", "lr_asd_sound.onnx", "lr_asd_decision.onnx")  # who speaks
 HEADERS = {  # the first three let WebAssembly use threads, the fourth keeps the page from asking other hosts
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -35,21 +36,24 @@ def page_folder() -> Path:
     return Path(str(files("diffsal") / "web" / "page"))
 
 
-def weights_file() -> Path:
-    """The graphs that the page runs: those that predict runs by default."""
-    return Path(str(files("diffsal") / "weights" / "pretrained" / WEIGHTS))
+def weights_files() -> dict[str, Path]:
+    """The graphs that the page runs, by name: where the package has them."""
+    folder = Path(str(files("diffsal") / "weights" / "pretrained"))
+    return {name: folder / name for name in (WEIGHTS, *SPEAKER_GRAPHS)}
 
 
 @lru_cache(maxsize=1)
 def weights_json() -> bytes:
-    """What the page needs to know of the weights: file, bytes, SHA-256, configuration and finish, as JSON."""
+    """What the page needs to know of the weights, as JSON: each file, the network's configuration and its finish."""
     from diffsal.runtime.graphs import read_graphs
 
-    path = weights_file()
-    graphs = read_graphs(path)
+    told = [
+        {"file": name, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for name, path in weights_files().items()
+    ]
+    network = read_graphs(weights_files()[WEIGHTS])
     return json.dumps({
-        "file": WEIGHTS, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "config": graphs.config.to_dict(), "finish": graphs.finish.to_dict(),
+        **told[0], "graphs": told[1:], "config": network.config.to_dict(), "finish": network.finish.to_dict(),
     }).encode()
 
 
@@ -58,7 +62,8 @@ def export_page(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: is not empty; name a new folder for the page")
     shutil.copytree(page_folder(), folder, dirs_exist_ok=True)
-    shutil.copyfile(weights_file(), folder / WEIGHTS)
+    for name, path in weights_files().items():
+        shutil.copyfile(path, folder / name)
     (folder / "weights.json").write_bytes(weights_json())
 
 
@@ -97,9 +102,7 @@ class PageHandler(BaseHTTPRequestHandler):
     def _file(name: str) -> bytes | None:
         if name == "weights.json":
             return weights_json()
-        if name == WEIGHTS:
-            return weights_file().read_bytes()
-        path = page_folder() / name
+        path = weights_files().get(name, page_folder() / name)
         # The page's folder is flat: a name is one of its files or nothing
         return path.read_bytes() if "/" not in name and "\\" not in name and path.is_file() else None
 
