@@ -6,6 +6,7 @@ import av
 import cv2
 import pytest
 
+from tests.talking import write_talking
 from tests.web.chromium import ARGUMENTS, CHROMIUM, EXAMPLE
 
 
@@ -32,3 +33,9 @@ def picture(tmp_path_factory) -> Path:
     with av.open(str(EXAMPLE)) as video:
         cv2.imwrite(str(path), next(video.decode(video=0)).to_ndarray(format="bgr24"))
     return path
+
+
+@pytest.fixture(scope="package")
+def talking(tmp_path_factory) -> Path:
+    """Two faces, of which the left one speaks."""
+    return write_talking(tmp_path_factory.mktemp("talking") / "talking.mp4", 1.6)

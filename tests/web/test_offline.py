@@ -21,13 +21,20 @@ class Host(SimpleHTTPRequestHandler):
         """Print nothing."""
 
 
-def test_after_one_visit_to_a_static_host_the_page_works_offline(browser, tmp_path: Path):
+ALL_GRAPHS_ARE_KEPT = """async () => {
+  const kept = await (await caches.open((await caches.keys())[0])).keys();
+  return kept.filter((request) => request.url.includes(".onnx?")).length === 5;
+}"""
+
+
+def test_after_one_visit_to_a_static_host_the_page_works_offline(browser, tmp_path: Path, talking: Path):
     export_page(tmp_path / "page")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Host, directory=str(tmp_path / "page")))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     context = browser.new_context()
     page = open_page(context, server.server_address[1])
     assert page.evaluate("() => crossOriginIsolated")
+    page.wait_for_function(ALL_GRAPHS_ARE_KEPT)
     server.shutdown()
     server.server_close()
     page.reload()
@@ -39,4 +46,6 @@ def test_after_one_visit_to_a_static_host_the_page_works_offline(browser, tmp_pa
     )
     open_file(page, picture)
     assert maps_of(page)[0].max() > 0
+    open_file(page, talking)
+    assert page.evaluate("() => diffsalMaps().at(-1).faces.map((face) => face.speaking > 0.5)") == [True, False]
     context.close()

@@ -56,6 +56,38 @@ def test_a_clip_with_sound_plays_and_its_maps_are_the_python_engines(page, clip,
         assert sum(1 for _ in video.decode(video=0)) >= 12 and video.streams.audio
 
 
+def test_the_face_that_speaks_is_outlined_and_counts_as_in_the_python_engine(page, talking, tmp_path):
+    open_file(page, talking)
+    found = maps_of(page)
+    with page.expect_download() as saved:
+        page.click("#save-json")
+    saved.value.save_as(tmp_path / "attention.json")
+    frames = {f["index"]: f for f in json.loads((tmp_path / "attention.json").read_text())["frames"]}
+    most = []
+    for frame in diffsal.predict(diffsal.load("compact"), talking, indices=sorted(found)):
+        assert cc(found[frame.index], frame.saliency) >= 0.999
+        height, width = frame.saliency.shape
+        for own, face in zip(frames[frame.index]["faces"], frame.faces, strict=True):
+            box = [face.left / width, face.top / height, (face.left + face.width) / width,
+                   (face.top + face.height) / height]  # fmt: skip
+            assert own["track"] == face.track and own["box"] == pytest.approx(box, abs=2e-3)
+            assert own["confidence"] == pytest.approx(face.confidence, abs=1e-2)
+            assert own["speaking"] == pytest.approx(face.speaking, abs=1e-2)
+        most.append(sorted((f.speaking or 0, f.left < width / 2) for f in frame.faces)[-1])
+    speaking, is_left = max(most)
+    assert len(frames) == len(most) == 20 and speaking > 0.9 and is_left
+
+    page.evaluate("() => { const v = document.getElementById('video'); v.pause(); v.currentTime = 1.5; }")
+    wait(page, "document.getElementById('heat').ariaLabel.endsWith('Speaking: the face at middle left.')")
+    painted = "() => document.getElementById('heat').toDataURL()"
+    outlined = page.evaluate(painted)
+    page.focus("#faces")
+    page.keyboard.press("Space")
+    assert page.evaluate(painted) != outlined and "Speaking" not in page.get_attribute("#heat", "aria-label")
+    page.keyboard.press("Space")
+    assert page.evaluate(painted) == outlined
+
+
 def test_a_picture_has_the_python_engines_map(page, picture):
     open_file(page, picture)
     frame = next(iter(diffsal.predict(diffsal.load("compact"), picture)))

@@ -13,12 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import av
 import cv2
 import numpy as np
 
 from diffsal.config import Finish
 from diffsal.media.mel import YAMNET_OFFSET, Sound, log_mel, resample
 from diffsal.media.mfcc import mfcc_rows
+from diffsal.media.orientation import upright
 from diffsal.media.source import Frame
 from diffsal.prediction import speakers
 from diffsal.prediction.face_tracks import FaceTracks, crop_face
@@ -37,7 +39,7 @@ CENTRE = ((-3.0, -1.0, -2.0), (-1.0, 0.0, -1.5))
 def values() -> dict[str, Any]:
     """Every value, by the name of what gives it, to six digits behind the point."""
     found = {
-        "noise": noise(), "resampled": resampled(), "mel": mel(), "shrunk": shrunk(), **finished(),
+        "noise": noise(), "rgb": rgb(), "resampled": resampled(), "mel": mel(), "shrunk": shrunk(), **finished(),
         "synchrony": synchrony(), "mfcc": coefficients(), "faces": faces(), "tracks": tracks(), "crops": crops(),
         "speaking_map": speaking(), "stream": stream(),
     }  # fmt: skip
@@ -48,6 +50,18 @@ def values() -> dict[str, Any]:
 def noise() -> dict[str, Any]:
     drawn = frame_noise(224, 384, 0, 7).ravel()
     return {"first": drawn[:16], "last": drawn[-4:]}
+
+
+def rgb() -> list[np.ndarray]:
+    """Of planes of all values: BT.709 and BT.601, each in television's range and in full."""
+    planes = (np.arange(64 * 6) * 29 % 256).astype(np.uint8).reshape(6, 64)  # four rows of Y, one of U, one of V
+    found = []
+    for matrix in (1, 5):  # as FFmpeg numbers them
+        for colour_range in (1, 2):
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            frame.colorspace, frame.color_range = matrix, colour_range
+            found.append(upright(frame)[:, ::7].ravel())
+    return found
 
 
 def resampled() -> np.ndarray:

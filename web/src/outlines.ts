@@ -8,7 +8,7 @@ export const isSpeaking = (face: SeenFace): boolean => (face.speaking ?? 0) >= S
 
 /** Over a picture of this size. */
 export function outlineFaces(context: CanvasRenderingContext2D, { faces }: SeenMap, width: number, height: number): void {
-  const line = Math.max(2, width / 200);
+  const line = Math.max(2, width / 300);
   for (const face of faces) {
     const [left, top, right, bottom] = face.box;
     context.beginPath();

@@ -7,6 +7,7 @@ import { load, type Loaded } from "./loading";
 import { MelTrack, Resampler, SAMPLE_RATE } from "./sound";
 import { convertYuv } from "./yuv";
 
+const HD_LINES = 720; // from here on, colours of which the file says nothing are taken for BT.709
 let loaded: Promise<Loaded>;
 let base: string; // where the page lies
 let camera: Stream | null = null;
@@ -102,7 +103,8 @@ async function video(input: Input, job: Job): Promise<void> {
     if (format === "I420" || format === "NV12") {
       const planes = new Uint8Array(sample.allocationSize());
       const layout = await sample.copyTo(planes);
-      convertYuv(planes, layout, format === "NV12", w, h, colour.matrix === "bt709", !!colour.fullRange, rgba);
+      const is709 = colour.matrix ? colour.matrix === "bt709" : h >= HD_LINES;
+      convertYuv(planes, layout, format === "NV12", w, h, is709, !!colour.fullRange, rgba);
     } else await sample.copyTo(rgba, { format: "RGBA" });
     const { timestamp } = sample;
     sample.close();

@@ -6,11 +6,23 @@ import { brightness, finishMap, movingAlone, Synchrony } from "../src/finish";
 import { grid, resize, shrinkPicture } from "../src/grid";
 import { frameNoise } from "../src/noise";
 import { MelTrack, Resampler } from "../src/sound";
+import { convertYuv } from "../src/yuv";
 
 test("noise is each frame's own", () => {
   const noise = frameNoise(224 * 384, 0, 7);
   close(noise.subarray(0, 16), expected.noise.first, 2e-6);
   close(noise.subarray(-4), expected.noise.last, 2e-6);
+});
+
+test("planes become the colours that FFmpeg makes of them", () => {
+  const planes = Uint8Array.from({ length: 64 * 6 }, (_, i) => (i * 29) % 256);
+  const layout = [0, 256, 320].map((offset) => ({ offset, stride: offset ? 32 : 64 }));
+  for (const [n, wanted] of expected.rgb.entries()) {
+    const rgba = new Uint8ClampedArray(64 * 4 * 4);
+    convertYuv(planes, layout, false, 64, 4, n < 2, n % 2 === 1, rgba);
+    const pixels = Array.from({ length: 256 }, (_, i) => i).filter((i) => (i % 64) % 7 === 0);
+    expect(pixels.flatMap((i) => [...rgba.subarray(4 * i, 4 * i + 3)])).toEqual(wanted);
+  }
 });
 
 test("resampling in pieces", () => {
