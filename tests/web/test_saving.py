@@ -24,7 +24,7 @@ onmessage = ({ data: { kind, job } }) => {
   for (let i = 0; i < 240; i++) {
     const map = new Uint16Array(96 * 56);
     for (let y = 0; y < 56; y++) map[96 * y + Math.floor((96 * i) / 240)] = 65535;
-    say({ kind: "map", job, index: 5 * i, seconds: i / 2, map, width: 96, height: 56 });
+    say({ kind: "map", job, index: 5 * i, seconds: i / 2, map, width: 96, height: 56, faces: [] });
   }
   say({ kind: "done", job, frames: 1200, framesPerSecond: 1 });
 };
