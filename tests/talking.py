@@ -1,4 +1,4 @@
-"""A clip in which somebody speaks: two faces beside each other, of which the left one's mouth moves with a made voice."""
+"""A clip in which somebody speaks: two faces beside each other, the left one's mouth moves with a made voice."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def voice(seconds: np.ndarray) -> np.ndarray:
 
 
 def opened(face: np.ndarray, how: float) -> np.ndarray:
-    """The face with its mouth open, from 0 to 1: what is below moves down, what is above a little up, the gap is dark."""
+    """The face with its mouth open, from 0 to 1: what is below moves down, what is above a little up."""
     y, x = np.mgrid[: face.shape[0], : face.shape[1]].astype(np.float32)
     dx, dy = x - MOUTH[0], y - MOUTH[1]
     moved = how * OPENING * np.exp(-((dx / HALF_WIDTH / 1.6) ** 4)) * np.clip(1 - np.abs(dy) / OPENING / 3.2, 0, 1)

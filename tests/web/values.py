@@ -139,7 +139,8 @@ def faces() -> dict[str, Any]:
     boxes = detector.detect(picture(40, 50))
     large = detector.detect(picture(400, 640))[:9]
     given = detector.session.given[0]
-    return {"boxes": boxes.ravel(), "large": large.ravel(), "shape": given.shape, "given": given[:, 199:201, :3].ravel()}
+    edge = given[:, 199:201, :3]  # the picture's last row and the first below it
+    return {"boxes": boxes.ravel(), "large": large.ravel(), "shape": given.shape, "given": edge.ravel()}
 
 
 def tracks() -> list[Any]:
@@ -183,11 +184,10 @@ class TwoFaces(YuNet):
 class Encoder:
     """In the place of LR-ASD's face encoder: two convolutions over time, of 5 and 3 moments."""
 
-    shapes = {"crops": (5, 112, 112), **{f"past_0_{k}": (1, 2, 1, 1) for k in range(4)},
-              **{f"past_1_{k}": (1, 1, 1, 1) for k in range(2)}}  # fmt: skip
-
     def get_inputs(self) -> list[Any]:
-        return [SimpleNamespace(name=name, shape=shape) for name, shape in self.shapes.items()]
+        shapes = {"crops": (5, 112, 112)} | {f"past_0_{k}": (1, 2, 1, 1) for k in range(4)}
+        shapes |= {f"past_1_{k}": (1, 1, 1, 1) for k in range(2)}
+        return [SimpleNamespace(name=name, shape=shape) for name, shape in shapes.items()]
 
     def run(self, names: list[str], given: dict[str, np.ndarray], options: Any) -> list[np.ndarray]:
         grey = given["crops"].mean(axis=(1, 2)) / 100
