@@ -28,7 +28,7 @@ from diffsal.outputs.overlay import Overlayer, VideoWriter
 from diffsal.outputs.render import Outputs, render
 from diffsal.prediction.finish import brightness
 from diffsal.prediction.hearing import Hearing
-from diffsal.prediction.maps import enlarge
+from diffsal.prediction.maps import FinishedMaps, enlarge
 from diffsal.prediction.noise import frame_noise
 from diffsal.prediction.pipeline import Stream, Window, sound_for, usual_every
 from diffsal.prediction.plan import Plan
@@ -108,8 +108,9 @@ def measure_parts(engine, clip: Path, steps: int) -> dict[str, float]:
     parts["finish *"] = timed(
         lambda: finished.extend(stream.finished(w, raw[0][0], w.heard[0]) for w in windows * 5), 1) / (5 * BATCH)
     shape = frames[0].image.shape[:2]
-    parts["enlarge the map"] = timed(lambda: [enlarge(finished[0][0], shape) for _ in frames], 1) / count
-    saliency = enlarge(finished[0][0], shape)
+    maps = stream.enlarged(FinishedMaps(frames[0], finished[0])).maps
+    parts["enlarge the map"] = timed(lambda: [enlarge(maps[0], shape) for _ in frames], 1) / count
+    saliency = enlarge(maps[0], shape)
     overlayer, drawn = Overlayer(), []
     parts["colour"] = timed(lambda: drawn.extend(overlayer.draw(f.image, saliency) for f in frames), 1) / count
     parts["write video and sound"] = timed(lambda: write_all(source, frames, drawn), 1) / count

@@ -90,7 +90,7 @@ def score_clip(engine, clip, other: Sound) -> dict[tuple[str, str], list[list[fl
                     engine.finish = replace(engine.finish, **gains)
                     speaker = speaking_map(scored, *window.frame.size, spread) if scored else None
                     maps = stream.finished(window, raw, heard._replace(speaker=speaker))
-                    saliency = FinishedMaps(window.frame, maps).prediction().saliency
+                    saliency = stream.enlarged(FinishedMaps(window.frame, maps)).prediction().saliency
                     rows.setdefault((sound, setting), []).append(metrics(saliency, *truth))
             engine.finish = replace(engine.finish, sound_gain=3.0, speaker_gain=1.0)
     return rows

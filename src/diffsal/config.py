@@ -117,13 +117,16 @@ class Finish(Settings):
     In this order, at the map's own stride: ``centre_gain`` times ``centre`` (the logarithm of a mean map, rows from the
     top, enlarged bilinearly) is added to the map's logit; the map is raised to ``exponent``; it is multiplied by
     exp(``motion_gain`` × motion + ``sound_gain`` × sound + ``speaker_gain`` × speaker), scaled so that the map's peak
-    stays as high as it was. The defaults change nothing.
+    stays as high as it was; it becomes the mean of the maps around it in time, each weighed by exp(−distance /
+    ``past_seconds``) before it and exp(−distance / ``future_seconds``) after it. The defaults change nothing.
     """
 
     exponent: Annotated[float, Bounds(over=0, most=10)] = 1.0  # above 1: narrower peaks on a darker ground
     motion_gain: Gain = 0.0  # of what moves in a picture that is otherwise still
     sound_gain: Gain = 0.0  # of what moves as the sound gets loud
     speaker_gain: Gain = 0.0  # of the face that speaks
+    past_seconds: Annotated[float, Bounds(least=0, most=2)] = 0.0
+    future_seconds: Annotated[float, Bounds(least=0, most=2)] = 0.0
     centre_gain: Gain = 0.0
     centre: tuple[tuple[float, ...], ...] | None = None  # height / 32 rows of width / 32 values
 

@@ -82,6 +82,21 @@ def test_what_is_needed_is_encoded_and_predicted_and_nothing_else(count, every, 
     assert all(any(abs(i - a) <= reach for a in asked) for i in encoded)
 
 
+@given(
+    count=st.integers(1, 60), every=st.integers(1, 4), indices=st.sets(st.integers(0, 70), max_size=3),
+    before=st.integers(0, 9), after=st.integers(0, 9),
+)
+def test_maps_around_those_needed_are_drawn_and_their_windows_encoded(count, every, indices, before, after):
+    plan = Plan(8, every, every, indices=indices, maps_before=before, maps_after=after)
+    without = Plan(8, every, every, indices=indices)
+    needed = {p.frame.index for p, is_needed in without.decided(clip(count)) if is_needed}
+    decided = list(plan.decided(clip(count)))
+    drawn = {p.frame.index for p, is_drawn in decided if is_drawn}
+    assert drawn == {i for i in range(0, count, every) if any(-before <= i - n <= after for n in needed)}
+    encoded = {p.frame.index for p, _ in decided if p.is_encoded}
+    assert {i for i in range(0, count, every) if any(n - 4 <= i < n + 4 for n in drawn)} <= encoded
+
+
 def test_a_buffer_repeats_the_ends_and_forgets_what_no_window_needs():
     buffer: WindowBuffer[str] = WindowBuffer(6)
     for item in "abcdefgh":

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffsal.config import ModelConfig
+from diffsal.config import Finish, ModelConfig
 from diffsal.errors import InputError
 from diffsal.media.source import open_source
 from diffsal.media.threads import prefetch
@@ -134,6 +134,37 @@ def test_maps_between_are_the_mean_of_their_neighbours(small_model, tmp_path, ev
         expected = full[before] + share * (full[after] - full[before])
         np.testing.assert_allclose(p.saliency, expected, atol=1e-5)
         assert p.index % every == 0 or p.index > last or abs(p.saliency - full[p.index]).max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def grainy(tmp_path_factory):
+    return write_movie(tmp_path_factory.mktemp("grainy") / "a.mp4", num_frames=70, grain=60, options={"g": "8"})
+
+
+@pytest.mark.parametrize("limits", [{}, {"start": 1.02}, {"start_index": 33, "end_index": 41}, {"end": 0.5},
+                                    {"indices": {0, 37, 69}}, {"start": 2.0, "samples": 2}])
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_a_map_is_the_mean_of_those_around_it_in_time(grainy, every, limits):
+    """Of those that the network drew, up to 2.5 times 0.2 s before and 1.5 times 0.1 s after, by exp(−distance)."""
+    model = StandIn(noise=0.01, frame_step=2 if every == 2 else 1)
+    drawn = {p.index: p.saliency for p in predict(model, grainy, every=every, samples=limits.get("samples", 1))}
+    model.finish = Finish(past_seconds=0.2, future_seconds=0.1)
+    found = list(predict(model, grainy, every=every, **limits))
+    asked = {"start": 26 if limits.get("start") == 1.02 else 50, "start_index": 33}
+    first = max((asked[name] for name in limits if name in asked), default=0)
+    last = 12 if "end" in limits else 40 if "end_index" in limits else 69
+    assert [p.index for p in found] == sorted(limits.get("indices", range(first, last + 1)))
+
+    def mean(index):
+        near = [i for i in range(max(0, index - 12), min(70, index + 4)) if i % every == 0]
+        weights = [np.exp((i - index) / 5 if i < index else (index - i) / 2.5) for i in near]
+        return np.average([drawn[i] for i in near], axis=0, weights=weights)
+
+    for p in found:
+        below = min(p.index // every * every, 69 // every * every)
+        above = below if below == p.index or below + every > 69 else below + every
+        share = 0 if above == below else (p.index - below) / every
+        np.testing.assert_allclose(p.saliency, (1 - share) * mean(below) + share * mean(above), atol=2e-6)
 
 
 def test_half_rate_where_frames_are_many(small_model, tmp_path):

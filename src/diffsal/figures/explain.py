@@ -66,6 +66,7 @@ def explain(
 ) -> Iterator[Explanation]:
     """Explain one ``frame`` (0-based), or every frame from ``start`` to ``end`` seconds, as a stream.
 
+    Maps are those of the frame alone, before the mean of the maps around it in time (:class:`diffsal.config.Finish`).
     The other moment's sound is the clip's own, moved round by ``shift_seconds`` (default: half of its length).
     The other settings are :func:`diffsal.predict`'s. Raises :class:`InputError` for a frame that the clip lacks.
     """
@@ -102,7 +103,8 @@ def _explanation(
 
     def under(heard: Heard) -> Prediction:
         raw = stream.draw([window], sampling, heard=[heard])[0]
-        return FinishedMaps(window.frame, stream.finished(window, raw, heard), heard.faces).prediction()
+        finished = FinishedMaps(window.frame, stream.finished(window, raw, heard), heard.faces)
+        return stream.enlarged(finished).prediction()
 
     if own is None or other is None:
         return Explanation(under(Heard()))

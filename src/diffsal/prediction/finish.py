@@ -19,6 +19,7 @@ BRIGHTNESS_STRIDE = 4  # at which changes of the picture are looked at
 NOISE_CHANGE = 0.01  # of brightness from frame to frame, in standard deviations: what the camera's noise alone makes
 STILL_BELOW = 0.9  # mean energy of a picture's motion from which on everything moves, and nothing by itself
 LEAST_PEAK = 1e-9
+PAST_REACH, FUTURE_REACH = 2.5, 1.5  # times past_seconds and future_seconds: maps farther away do not count
 
 
 def finish_map(
@@ -47,6 +48,11 @@ def finish_map(
         peak, saliency = saliency.max(), saliency * gain
         saliency = saliency * (peak / max(saliency.max(), np.float32(LEAST_PEAK)))
     return saliency.astype(np.float32)
+
+
+def smoothing_reach(finish: Finish, frame_rate: float) -> tuple[int, int]:
+    """How many frames before one and after it the maps are part of its own."""
+    return (int(PAST_REACH * finish.past_seconds * frame_rate), int(FUTURE_REACH * finish.future_seconds * frame_rate))
 
 
 def prior_gain(

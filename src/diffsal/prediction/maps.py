@@ -35,7 +35,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class FinishedMaps:
-    """A frame and the maps drawn of it, float32 (samples, height, width) in [0, 1] at the network's size."""
+    """A frame and the maps drawn of it, float32 (samples, height, width) in [0, 1] at their own stride, then larger."""
 
     frame: Frame
     maps: ndarray
@@ -68,6 +68,37 @@ class Predictions(Iterator[Prediction]):
 def enlarge(values: Float[ndarray, "h w"], size: tuple[int, int]) -> Float[ndarray, "h2 w2"]:
     """Bilinearly, to ``size`` (height, width)."""
     return values if values.shape == size else cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def smooth(
+    finished: Iterable[FinishedMaps], before: int, after: int, past: float, future: float
+) -> Iterator[FinishedMaps]:
+    """Each map as the mean of those up to ``before`` frames before it and ``after`` after it.
+
+    A map weighs exp(−distance / ``past``) before it and exp(−distance / ``future``) after it, all in frames.
+    """
+    kept: deque[FinishedMaps] = deque()
+    waiting: deque[FinishedMaps] = deque()
+
+    def mean() -> FinishedMaps:
+        centre = waiting.popleft()
+        here = centre.frame.index
+        while kept[0].frame.index < here - before:
+            kept.popleft()
+        near = [x for x in kept if x.frame.index <= here + after]
+        distances = np.array([x.frame.index - here for x in near])
+        scales = np.where(distances < 0, -(past or 1), future or 1)
+        weights = np.exp(-distances / scales).astype(np.float32)
+        maps = np.einsum("k,k...->...", weights / weights.sum(), np.stack([x.maps for x in near]))
+        return FinishedMaps(centre.frame, maps, centre.faces)
+
+    for here in finished:
+        kept.append(here)
+        waiting.append(here)
+        while waiting and waiting[0].frame.index + after <= here.frame.index:
+            yield mean()
+    while waiting:
+        yield mean()
 
 
 def interpolate(finished: Iterable[FinishedMaps], asked: deque[Frame]) -> Iterator[FinishedMaps]:

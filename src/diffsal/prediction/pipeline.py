@@ -1,4 +1,4 @@
-"""A video in, one saliency map per frame out: read → encode → window → sample → finish → interpolate.
+"""A video in, one saliency map per frame out: read → encode → window → sample → finish → smooth → interpolate.
 
 Each stage is a generator over the one before, so memory does not grow with a video's length. What happens to which
 frame is :mod:`diffsal.prediction.plan`'s to say, what a network does is the engine's.
@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,11 +26,11 @@ from diffsal.diffusion.schedule import NoiseSchedule
 from diffsal.media.mel import Sound
 from diffsal.media.source import Frame, Source, open_source
 from diffsal.media.threads import PREFETCHED, ahead, prefetch
-from diffsal.prediction.finish import brightness, finish_map, moving_alone
+from diffsal.prediction.finish import brightness, finish_map, moving_alone, smoothing_reach
 from diffsal.prediction.hearing import Heard, Hearing
-from diffsal.prediction.maps import FinishedMaps, Predictions, enlarge, interpolate
+from diffsal.prediction.maps import FinishedMaps, Predictions, enlarge, interpolate, smooth
 from diffsal.prediction.noise import frame_noise
-from diffsal.prediction.plan import Plan, PlannedFrame, needed_maps
+from diffsal.prediction.plan import Plan, PlannedFrame
 from diffsal.prediction.window_buffer import WindowBuffer
 from diffsal.runtime.engine import Engine, as_engine
 from diffsal.shapes import Float
@@ -97,6 +97,7 @@ def predict(
     opened = source if isinstance(source, Source) else open_source(source)
     plan = Plan(
         engine.config.num_frames, every or usual_every(engine, opened), 1, start, end, start_index, end_index, indices,
+        *smoothing_reach(engine.finish, opened.frame_rate),
     )
     stream = Stream(engine, opened, plan, [None if mute else sound_for(engine, opened)], batch_size, drawn)
     maps = stream.maps(sampling, samples)
@@ -208,7 +209,7 @@ class Stream:
             with self.engine.workers(self.num_workers) as pool:
                 windows = self.windows(self.encode(read, pool), asked)
                 finished = self.finish(self.sample(windows, pool, sampling, samples))
-                yield from interpolate(finished, asked)
+                yield from interpolate(map(self.enlarged, self.smooth(finished)), asked)
         finally:
             read.close()
 
@@ -237,7 +238,7 @@ class Stream:
 
     def encode(self, read: Iterator[ReadFrame], pool: Executor) -> Iterator[EncodedFrame]:
         """Each frame with its features, if a window needs them; ``batch_size`` frames are encoded together."""
-        decided = needed_maps(self.plan.frames(read), self.plan.every)
+        decided = self.plan.decided(read)
         batches = iter(lambda: list(islice(decided, self.batch_size * self.plan.every)), [])
 
         def submit(batch: list[tuple[PlannedFrame[ReadFrame], bool]]) -> Future[list[EncodedFrame]]:
@@ -318,17 +319,29 @@ class Stream:
         return np.stack(drawn, axis=1)
 
     def finish(self, drawn: Iterable[tuple[Window, ndarray]]) -> Iterator[FinishedMaps]:
-        """Each window's maps finished, and enlarged to the network's size."""
+        """Each window's maps finished, at their own stride."""
         for window, raw in drawn:
             heard = window.heard[0]
             yield FinishedMaps(window.frame, self.finished(window, raw, heard), heard.faces)
 
-    def finished(self, window: Window, raw: Float[ndarray, "n h w"], heard: Heard) -> Float[ndarray, "n h2 w2"]:
-        """One window's raw maps, finished under what is heard and enlarged."""
-        finish, size = self.engine.finish, (self.config.height, self.config.width)
+    def finished(self, window: Window, raw: Float[ndarray, "n h w"], heard: Heard) -> Float[ndarray, "n h w"]:
+        """One window's raw maps, finished under what is heard."""
+        finish = self.engine.finish
         motion = moving_alone(window.brightness) if finish.motion_gain and window.brightness is not None else None
-        maps = (finish_map(one, finish, motion, heard.synchrony, heard.speaker) for one in raw)
-        return np.stack([enlarge(one, size).clip(0, 1) for one in maps])
+        return np.stack([finish_map(one, finish, motion, heard.synchrony, heard.speaker) for one in raw])
+
+    def smooth(self, finished: Iterable[FinishedMaps]) -> Iterable[FinishedMaps]:
+        """Each finished map as the mean of those around it in time, where the plan counts these as part of it."""
+        before, after, finish = self.plan.maps_before, self.plan.maps_after, self.engine.finish
+        if not before and not after:
+            return finished
+        return smooth(finished, before, after, *(
+            seconds * self.source.frame_rate for seconds in (finish.past_seconds, finish.future_seconds)))
+
+    def enlarged(self, finished: FinishedMaps) -> FinishedMaps:
+        """Finished maps at the network's size."""
+        size = (self.config.height, self.config.width)
+        return replace(finished, maps=np.stack([enlarge(one, size).clip(0, 1) for one in finished.maps]))
 
 
 def frames_from(source: Source, index: int) -> Iterator[Frame]:
