@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import diffsal
+from tests.movies import turn
+from tests.talking import write_talking
 from tests.web.chromium import first_seconds, maps_of, open_file, open_page, serving, wait, wait_for
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("web")]
@@ -89,6 +91,15 @@ def test_the_face_that_speaks_is_outlined_and_counts_as_in_the_python_engine(pag
     page.focus("#faces")
     page.keyboard.press("Space")
     assert page.evaluate(OUTLINED_PIXELS) == 0 and "Speaking" not in page.get_attribute("#heat", "aria-label")
+
+
+def test_a_video_that_was_held_upright_and_is_small_has_the_python_engines_maps(page, tmp_path):
+    clip = turn(write_talking(tmp_path / "upright.mp4", 0.4), 90)
+    open_file(page, clip)
+    found = maps_of(page)
+    for frame in diffsal.predict(diffsal.load("compact"), clip, indices=sorted(found)):
+        assert cc(found[frame.index], frame.saliency) >= 0.999
+    assert len(found) == 5 and frame.saliency.shape == (512, 256)
 
 
 def test_a_picture_has_the_python_engines_map(page, picture):

@@ -85,8 +85,8 @@ def picture(height: int, width: int, step: int = 37) -> np.ndarray:
 
 
 def shrunk() -> list[np.ndarray]:
-    """To a size with fractions, to a half, and to a quarter."""
-    sizes = ((8, 5), (10, 6), (5, 3))
+    """To a size with fractions, to one of which a side is larger, to a half, and to a quarter."""
+    sizes = ((8, 5), (13, 19), (10, 6), (5, 3))
     return [cv2.resize(picture(12, 20), size, interpolation=cv2.INTER_AREA).ravel() for size in sizes]
 
 

@@ -19,14 +19,13 @@ export function grid(width: number, height: number, values = new Float32Array(wi
 
 interface Taps {
   first: Int32Array;
-  count: Int32Array;
   weights: Float32Array[];
 }
 
 /** What each of `to` outputs takes of `from` inputs: INTER_AREA where it shrinks, INTER_LINEAR where it grows. */
 function taps(from: number, to: number): Taps {
   const scale = from / to;
-  const result: Taps = { first: new Int32Array(to), count: new Int32Array(to), weights: [] };
+  const result: Taps = { first: new Int32Array(to), weights: [] };
   for (let i = 0; i < to; i++) {
     if (scale > 1) {
       const start = i * scale;
@@ -36,16 +35,26 @@ function taps(from: number, to: number): Taps {
       const weights = new Float32Array(last - first);
       for (let k = first; k < last; k++) weights[k - first] = (Math.min(k + 1, end) - Math.max(k, start)) / scale;
       result.first[i] = first;
-      result.count[i] = last - first;
       result.weights.push(weights);
     } else {
       const at = Math.min(Math.max((i + 0.5) * scale - 0.5, 0), from - 1);
       const first = Math.min(Math.floor(at), Math.max(0, from - 2));
       const share = from > 1 ? at - first : 0;
       result.first[i] = first;
-      result.count[i] = from > 1 ? 2 : 1;
       result.weights.push(new Float32Array(from > 1 ? [1 - share, share] : [1]));
     }
+  }
+  return result;
+}
+
+/** What INTER_AREA takes along each side of a picture of which one side grows: two neighbours, but not those of INTER_LINEAR. */
+function stretchedTaps(from: number, to: number): Taps {
+  const result: Taps = { first: new Int32Array(to), weights: [] };
+  for (let i = 0; i < to; i++) {
+    const first = Math.min(Math.floor((i * from) / to), from - 1);
+    const share = first === from - 1 ? 0 : Math.max(0, i + 1 - ((first + 1) * to) / from) % 1;
+    result.first[i] = first;
+    result.weights.push(new Float32Array(share ? [1 - share, share] : [1]));
   }
   return result;
 }
@@ -58,17 +67,18 @@ export function roundEven(value: number): number {
 
 const kept = new Map<string, Taps>();
 
-function keptTaps(from: number, to: number): Taps {
-  const key = `${from}>${to}`;
+function keptTaps(from: number, to: number, isStretched = false): Taps {
+  const key = `${from}>${to} ${isStretched}`;
   let found = kept.get(key);
-  if (!found) kept.set(key, (found = taps(from, to)));
+  if (!found) kept.set(key, (found = (isStretched ? stretchedTaps : taps)(from, to)));
   return found;
 }
 
-/** A picture at another size, as RGB bytes (height, width, 3). */
+/** A picture at another size by INTER_AREA, as RGB bytes (height, width, 3). */
 export function shrinkPicture({ data, width, height }: Picture, toWidth: number, toHeight: number): Uint8Array {
-  const columns = keptTaps(width, toWidth);
-  const rows = keptTaps(height, toHeight);
+  const isStretched = toWidth > width || toHeight > height;
+  const columns = keptTaps(width, toWidth, isStretched);
+  const rows = keptTaps(height, toHeight, isStretched);
   const wide = new Float32Array(toWidth * height * 3);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < toWidth; x++) {
@@ -148,4 +158,20 @@ export function boxMean(from: Grid): Grid {
     }
   }
   return to;
+}
+
+/** A picture turned clockwise by a multiple of 90 degrees, and then mirrored left and right where it is flipped. */
+export function turned(picture: Picture, degrees: number, isFlipped: boolean): Picture {
+  if (!degrees && !isFlipped) return picture;
+  const [width, height] = degrees % 180 ? [picture.height, picture.width] : [picture.width, picture.height];
+  const from = new Uint32Array(picture.data.buffer);
+  const to = new Uint32Array(from.length);
+  const [downX, downY] = [degrees === 90 || degrees === 180, degrees >= 180]; // whether a side is read from its end
+  for (let y = 0, i = 0; y < picture.height; y++) {
+    for (let x = 0; x < picture.width; x++, i++) {
+      const [u, v] = degrees % 180 ? [y, x] : [x, y];
+      to[(downY ? height - 1 - v : v) * width + (downX !== isFlipped ? width - 1 - u : u)] = from[i];
+    }
+  }
+  return { data: new Uint8ClampedArray(to.buffer), width, height };
 }

@@ -3,6 +3,7 @@
 import { ALL_FORMATS, AudioSampleSink, BlobSource, Input, VideoSampleSink, type InputAudioTrack } from "mediabunny";
 import type { Engine } from "./choice";
 import { EngineError, Stream, type FinishedMap } from "./engine";
+import { turned } from "./grid";
 import { load, type Loaded } from "./loading";
 import { MelTrack, Resampler, SAMPLE_RATE } from "./sound";
 import { convertYuv } from "./yuv";
@@ -106,9 +107,9 @@ async function video(input: Input, job: Job): Promise<void> {
       const is709 = colour.matrix ? colour.matrix === "bt709" : h >= HD_LINES;
       convertYuv(planes, layout, format === "NV12", w, h, is709, !!colour.fullRange, rgba);
     } else await sample.copyTo(rgba, { format: "RGBA" });
-    const { timestamp } = sample;
+    const { timestamp, rotation, flip } = sample;
     sample.close();
-    await stream.add(timestamp, { data: rgba, width: w, height: h });
+    await stream.add(timestamp, turned({ data: rgba, width: w, height: h }, rotation, flip));
     if (++count % 10 === 0) job.tell({ kind: "progress", seconds: timestamp, framesPerSecond: (1000 * count) / (performance.now() - started) });
   }
   job.check();

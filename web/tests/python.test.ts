@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { close, tone } from "./close";
 import expected from "./python.json";
 import { brightness, finishMap, movingAlone, Synchrony } from "../src/finish";
-import { grid, resize, shrinkPicture } from "../src/grid";
+import { grid, resize, shrinkPicture, turned } from "../src/grid";
 import { frameNoise } from "../src/noise";
 import { MelTrack, Resampler } from "../src/sound";
 import { convertYuv } from "../src/yuv";
@@ -44,9 +44,9 @@ test("log-mel", () => {
 test("pictures shrink as OpenCV shrinks them", () => {
   const rgba = new Uint8Array(12 * 20 * 4);
   for (let i = 0; i < 240; i++) [0, 5, 9].forEach((add, c) => (rgba[i * 4 + c] = Math.min(255, ((i * 37) % 251) + add)));
-  const sizes = [[8, 5], [10, 6], [5, 3]];
+  const sizes = [[8, 5], [13, 19], [10, 6], [5, 3]];
   for (const [n, [width, height]] of sizes.entries()) {
-    close(shrinkPicture({ data: rgba, width: 20, height: 12 }, width, height), expected.shrunk[n], n ? 0.01 : 1.01);
+    close(shrinkPicture({ data: rgba, width: 20, height: 12 }, width, height), expected.shrunk[n], n > 1 ? 0.01 : 1.01);
   }
 });
 
@@ -70,6 +70,20 @@ test("what moves with the sound", () => {
     synchrony.add(grid(8, 6, Float32Array.from({ length: 48 }, (_, i) => 0.02 * loud * Math.sin(i * ((k % 4) + 1)))), loud);
   }
   close(synchrony.at(9).values, expected.synchrony, 1e-4);
+});
+
+test("pictures are turned clockwise, then mirrored", () => {
+  const rows = (degrees: number, isFlipped: boolean) => {
+    const data = new Uint8ClampedArray(Uint32Array.from([1, 2, 3, 4, 5, 6]).buffer); // two rows of three
+    const found = turned({ data, width: 3, height: 2 }, degrees, isFlipped);
+    const pixels = [...new Uint32Array(found.data.buffer)];
+    return Array.from({ length: found.height }, (_, y) => pixels.slice(y * found.width, (y + 1) * found.width).join(" "));
+  };
+  expect(rows(0, false)).toEqual(["1 2 3", "4 5 6"]);
+  expect(rows(90, false)).toEqual(["4 1", "5 2", "6 3"]);
+  expect(rows(180, false)).toEqual(["6 5 4", "3 2 1"]);
+  expect(rows(270, false)).toEqual(["3 6", "2 5", "1 4"]);
+  expect(rows(90, true)).toEqual(["1 4", "2 5", "3 6"]);
 });
 
 test("a grid keeps its mean when it shrinks by a whole number", () => {
