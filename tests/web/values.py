@@ -25,8 +25,9 @@ from diffsal.media.source import Frame
 from diffsal.prediction import speakers
 from diffsal.prediction.face_tracks import FaceTracks, crop_face
 from diffsal.prediction.faces import FaceDetector
-from diffsal.prediction.finish import brightness, finish_map, moving_alone
+from diffsal.prediction.finish import brightness, finish_map, moving_alone, smoothing_reach
 from diffsal.prediction.hearing import Synchrony
+from diffsal.prediction.maps import FinishedMaps, smooth
 from diffsal.prediction.noise import frame_noise
 from diffsal.prediction.speakers import Speakers, SpeakingFace, speaking_map
 
@@ -40,8 +41,8 @@ def values() -> dict[str, Any]:
     """Every value, by the name of what gives it, to six digits behind the point."""
     found = {
         "noise": noise(), "rgb": rgb(), "resampled": resampled(), "mel": mel(), "shrunk": shrunk(), **finished(),
-        "synchrony": synchrony(), "mfcc": coefficients(), "faces": faces(), "tracks": tracks(), "crops": crops(),
-        "speaking_map": speaking(), "stream": stream(),
+        "smooth": smoothed(), "synchrony": synchrony(), "mfcc": coefficients(), "faces": faces(), "tracks": tracks(),
+        "crops": crops(), "speaking_map": speaking(), "stream": stream(),
     }  # fmt: skip
     plain = json.dumps(found, default=lambda x: np.asarray(x, float).tolist())
     return json.loads(plain, parse_float=lambda digits: round(float(digits), 6))
@@ -99,6 +100,18 @@ def finished() -> dict[str, Any]:
     finish = Finish(exponent=1.1, motion_gain=1.25, sound_gain=0.5, speaker_gain=0.25, centre_gain=0.45, centre=CENTRE)
     return {"brightness": bright[1].ravel(), "moving": moving.ravel(),
             "finished": finish_map(raw, finish, moving, bright[0], bright[2]).ravel()}
+
+
+def smoothed() -> list[list[float]]:
+    """Nine maps of two values, of every second frame, each as the mean of those around it."""
+    finish, frame_rate = Finish(past_seconds=0.3, future_seconds=0.2), 15
+    maps = [
+        FinishedMaps(Frame(2 * k, 2 * k / frame_rate, shot(0)), np.array([[[k * k % 7, k]]], np.float32))
+        for k in range(9)
+    ]
+    reach = smoothing_reach(finish, frame_rate)
+    means = smooth(maps, *reach, frame_rate * finish.past_seconds, frame_rate * finish.future_seconds)
+    return [mean.maps.ravel().tolist() for mean in means]
 
 
 def synchrony() -> np.ndarray:

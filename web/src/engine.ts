@@ -6,6 +6,7 @@ import { brightness, finishMap, movingAlone, Synchrony, type Finish } from "./fi
 import { openGraph, type Graph, type Graphs } from "./graphs";
 import { grid, shrinkPicture, type Grid, type Picture } from "./grid";
 import { frameNoise } from "./noise";
+import { Smoothing } from "./smoothing";
 import type { MelTrack } from "./sound";
 import { speakingMap, Speakers, type SpeakingFace } from "./speakers";
 
@@ -141,12 +142,14 @@ export class Stream {
   private readonly synchrony: Synchrony | null;
   private readonly speakers: Speakers | null;
   private readonly every: number;
+  private readonly smoothing: Smoothing;
 
   constructor(
     private readonly network: Network, frameRate: number, private readonly sound: MelTrack | null,
-    private readonly emit: (map: FinishedMap) => void,
+    emit: (map: FinishedMap) => void,
   ) {
     this.every = frameRate > 20 ? 2 : 1;
+    this.smoothing = new Smoothing(network.finish, frameRate, emit);
     this.synchrony = sound && network.finish.sound_gain > 0 ? new Synchrony(frameRate, 40) : null;
     this.speakers = sound && network.finish.speaker_gain > 0 ? new Speakers(frameRate, sound, network.graphs) : null;
   }
@@ -174,6 +177,7 @@ export class Stream {
     if (!last) return;
     last.features ??= await this.network.encodeFrame(last.rgb!);
     await this.drawUntil(this.count - 1);
+    this.smoothing.end();
   }
 
   private async drawUntil(index: number): Promise<void> {
@@ -196,7 +200,7 @@ export class Stream {
     const scored = faces.filter((face) => face.speaking !== null);
     const speaker = scored.length ? speakingMap(scored, frame.height, frame.width) : null;
     const map = finishMap(raw, finish, movingAlone(bright), heard, speaker);
-    this.emit({ index, seconds: frame.seconds, map, faces: faces.map((face) => inFractions(face, frame)) });
+    this.smoothing.add({ index, seconds: frame.seconds, map, faces: faces.map((face) => inFractions(face, frame)) });
   }
 }
 

@@ -7,6 +7,8 @@ export interface Finish {
   motion_gain: number;
   sound_gain: number;
   speaker_gain: number;
+  past_seconds: number;
+  future_seconds: number;
   centre_gain: number;
   centre: number[][] | null;
 }

@@ -2,9 +2,10 @@
 import { expect, test } from "vitest";
 import { close, tone } from "./close";
 import expected from "./python.json";
-import { brightness, finishMap, movingAlone, Synchrony } from "../src/finish";
+import { brightness, finishMap, movingAlone, Synchrony, type Finish } from "../src/finish";
 import { grid, resize, shrinkPicture, turned } from "../src/grid";
 import { frameNoise } from "../src/noise";
+import { Smoothing } from "../src/smoothing";
 import { MelTrack, Resampler } from "../src/sound";
 import { convertYuv } from "../src/yuv";
 
@@ -59,8 +60,22 @@ test("brightness, motion and the finished map", () => {
   close(moving.values, expected.moving, 1e-4);
   const raw = grid(8, 6, Float32Array.from({ length: 48 }, (_, i) => i / 60 + 0.05));
   const centre = [[-3, -1, -2], [-1, 0, -1.5]];
-  const finish = { exponent: 1.1, motion_gain: 1.25, sound_gain: 0.5, speaker_gain: 0.25, centre_gain: 0.45, centre };
+  const gains = { motion_gain: 1.25, sound_gain: 0.5, speaker_gain: 0.25, centre_gain: 0.45 };
+  const finish = { exponent: 1.1, ...gains, centre, past_seconds: 0, future_seconds: 0 };
   close(finishMap(raw, finish, moving, bright[0], bright[2]).values, expected.finished, 1e-4);
+});
+
+test("maps are means of those around them in time", () => {
+  const found: [number, ...number[]][] = [];
+  const finish = { past_seconds: 0.3, future_seconds: 0.2 } as Finish;
+  const smoothing = new Smoothing(finish, 15, ({ index, map }) => found.push([index, ...map.values]));
+  for (let k = 0; k < 9; k++) {
+    smoothing.add({ index: 2 * k, seconds: 0, faces: [], map: grid(2, 1, Float32Array.from([(k * k) % 7, k])) });
+  }
+  expect(found.length).toBe(7); // the others wait for what comes after them
+  smoothing.end();
+  expect(found.map(([index]) => index)).toEqual([0, 2, 4, 6, 8, 10, 12, 14, 16]);
+  close(found.flatMap(([, ...values]) => values), expected.smooth.flat(), 1e-5);
 });
 
 test("what moves with the sound", () => {
