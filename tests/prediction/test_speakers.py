@@ -5,13 +5,14 @@ import pytest
 
 from diffsal.media.mel import Sound
 from diffsal.media.mfcc import mfcc, mfcc_rows
-from diffsal.media.source import Frame
+from diffsal.media.source import Frame, open_source
 from diffsal.prediction import speakers
 from diffsal.prediction.face_tracks import Cuts, FaceTracks, crop_face
 from diffsal.prediction.faces import FaceDetector, graph_session
 from diffsal.prediction.speakers import Speakers, SpeakingFace, speaking_map
 from tests.conftest import GOLDEN, SHARED
 from tests.golden.fill import noise
+from tests.talking import write_talking
 
 RATE = 16_000
 FRAME_RATE = 25.0
@@ -174,6 +175,15 @@ def test_a_crop_is_the_middle_of_what_the_authors_cut():
     crop = crop_face(image, (100, 100, 40))  # rows 88 to 144, columns 72 to 128
     assert crop.shape == (112, 112) and crop[:100].min() == 255 and crop[-6:].max() < 200
     assert (crop_face(image, (500, 500, 40)) == 110).all()
+
+
+def test_of_two_faces_the_one_whose_mouth_moves_with_the_voice_speaks(tmp_path):
+    source = open_source(write_talking(tmp_path / "talking.mp4", 1.8))
+    stream = Speakers(source.frame_rate, source.sound())
+    for frame in source.frames():
+        stream.read(frame)
+    left, right = sorted(stream.faces(frame), key=lambda face: face.left)
+    assert left.speaking > 0.9 and right.speaking < 0.1
 
 
 @pytest.mark.skipif(not (SHARED / "weights/yunet_n.onnx").exists(), reason="needs the shared weights and clips")
