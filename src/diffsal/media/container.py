@@ -42,6 +42,11 @@ def open_media(name: str, path: str) -> Any:
         raise InputError(f"{name}: cannot be opened ({reason_of(error)}); re-encode it") from None
 
 
+def has_own_times(container: Any) -> bool:
+    """Whether it states when to show a frame; AVI and ASF say when to decode it, and FFmpeg makes up the other."""
+    return container.format.name not in ("avi", "asf")
+
+
 def reason_of(error: BaseException) -> str:
     """What a library says, in a few words."""
     return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
@@ -266,7 +271,7 @@ class FrameTimes:
 
     def seconds(self, frame: Any) -> tuple[float | None, float]:
         """(time in seconds on the container's clock, duration in seconds); None where nothing tells the first."""
-        pts = frame.pts if self.has_display_stamps else None  # in AVI they are made up
+        pts = frame.pts if self.has_display_stamps else None  # else they are made up
         base = frame.time_base
         if None not in (pts, frame.dts, base) and abs(pts - frame.dts) * base > LONGEST_REORDER_SECONDS:
             pts = None  # a broken stamp: it would take all that follow along

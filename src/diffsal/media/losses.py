@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median_high
 from typing import Any
 
-from diffsal.media.chains import avi_frames, is_whole
+from diffsal.media.chains import avi_frames, fragment_numbers, is_gapless, is_whole
 from diffsal.media.container import Decoding
 from diffsal.media.probe import Size, frame_seconds, has_more, read_again, read_size
 
@@ -112,9 +114,13 @@ class Losses:
         if self.format in CHAINED_CONTAINERS and self.size.found and not self.size.is_cut_short:
             complaint = complaint if is_whole(self.path, self.format) else CHAINED_CONTAINERS[self.format]
         # Where every byte was read, the clip itself waits
+        if self.format == MOV and self.size.found and self.holes.waits and _lacks_fragment(self.path):
+            return self.holes.found((), ())
         is_read = self.size.found and gap < PACKED_CONTAINERS.get(self.format, 0) and complaint is None
         if not is_losing or is_read or not self.holes.waits:
             return complaint
+        if self.size.found and complaint is None and is_gapless(self.path, self.format):
+            return None
         stamps, holes = frame_seconds(self.path, decoding.origin_seconds) if self.size.found else [], self.holes
         if stamps and self.format in STAMPED_CONTAINERS:  # frames after a lost one may come in another order
             holes = Holes(holes.frame_seconds)
@@ -155,6 +161,13 @@ class Losses:
             return None  # only the picture ends: the container's time was the sound's
         return (f"ends at {end_seconds:.2f} s{stated}, the rest cannot be found; the {num_frames} frames before are "
                 "done, fetch the file again for the rest")
+
+
+def _lacks_fragment(path: str) -> bool:
+    """Whether a number is missing among those of an MP4's fragments, which step by one, or by as many as there are
+    streams."""
+    steps = [after - before for before, after in pairwise(fragment_numbers(path))]
+    return bool(steps) and max(steps) > max(1, median_high(steps))
 
 
 def _stated_frames(container: Any, stream: Any) -> int:

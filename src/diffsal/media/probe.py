@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import av
 
 from diffsal.errors import InputError
+from diffsal.media.chains import ASF_DATA_HEADER, ASF_FILE_PROPERTIES, fragment_numbers
 from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media
 
 FEWEST_BYTES = 12  # of a frame in any container, its entry in the index included
@@ -22,12 +23,10 @@ READING_ERRORS = (av.FFmpegError, ValueError, OverflowError, InputError)
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 LARGEST_START = 256  # bytes before the first frame of a group or packet, at most
 AVI_UNKNOWN_FRAMES = 0x40000000  # what FFmpeg writes into a pipe
-ASF_DATA_HEADER = 50  # bytes
 MATROSKA_AFTER = tuple(map(bytes.fromhex, ("1c53bb6b", "1254c367", "114d9b74", "1941a469", "1043a770")))
 MATROSKA_HEADERS = tuple(map(bytes.fromhex, (
     "114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1254c367", "1941a469", "1043a770", "ec", "bf")))
 MATROSKA_REST = 64  # bytes of a frame's own that may follow it: how long it is shown, what to leave out of it
-ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 NO_PICTURES = ("attached_pic", "timed_thumbnails", "dependent", "metadata")  # dispositions of what is no video
 
 
@@ -110,7 +109,8 @@ def stated_end(container: Any, stream: Any, origin_seconds: float) -> float | No
     if container.format.name == "avi" and stream.frames and stream.average_rate:
         return float(stream.frames / stream.average_rate)  # counted in the header; the duration is what is left
     if stream.duration is not None and stream.time_base:
-        start = 0 if container.format.name == "asf" else stream.start_time or 0  # there a duration is counted from 0
+        is_from_0 = container.format.name == "asf" or bool(fragment_numbers(container.name))  # as their durations count
+        start = 0 if is_from_0 else stream.start_time or 0
         return float((start + stream.duration) * stream.time_base) - origin_seconds
     tag = re.match(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
     if tag:

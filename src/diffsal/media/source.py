@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from diffsal.errors import InputError
-from diffsal.media.container import SEEKABLE_CODECS, Decoding, FrameTimes, one_line, open_media
+from diffsal.media.container import SEEKABLE_CODECS, Decoding, FrameTimes, has_own_times, one_line, open_media
 from diffsal.media.losses import Losses
 from diffsal.media.mel import SAMPLE_RATE, Sound
 from diffsal.media.orientation import display_matrix, is_across, upright, upright_size
@@ -205,7 +205,7 @@ class Source:
             index, first_pts = self._jump(container, stream, start, before)
             seconds: float | None = None
             losses = Losses(self.path, container, stream, 1 / self.frame_rate, self.duration_seconds)
-            times = FrameTimes(1 / self.frame_rate, container.format.name != "avi")
+            times = FrameTimes(1 / self.frame_rate, has_own_times(container))
             decoding = Decoding(container, stream, self.origin_seconds, (sound,))
             for decoded in decoding.frames():
                 own, duration = times.seconds(decoded)
@@ -231,7 +231,7 @@ class Source:
     def _jump(self, container: Any, stream: Any, start: float | None, before: int) -> tuple[int, int | None]:
         """Seek to a keyframe ahead of ``start``; the index and time stamp of the first frame wanted from there on."""
         assert self.path is not None
-        seekable = stream.codec_context.name in SEEKABLE_CODECS and container.format.name != "avi"
+        seekable = stream.codec_context.name in SEEKABLE_CODECS and has_own_times(container)
         if start is None or not seekable or "://" in self.path:
             return 0, None
         stamp = round((start + self.origin_seconds) / stream.time_base)

@@ -31,6 +31,7 @@ OVERLAY_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 COLORMAPS = ("inferno", "viridis", "cividis", "turbo", "jet", "hot")
 PIXELS = "yuv420p"
 CLOCK = 90_000  # ticks per second of the overlay's time stamps
+MOVIE_CLOCK = "48000"  # ticks per second of an MP4's edit list: where the sound begins, to one of its samples
 # Against veryfast at crf 20, on 640x360: 2.5 ms of processor time a frame instead of 6.3, PSNR 1 dB higher, files twice
 # as large
 ENCODER_OPTIONS = {"preset": "ultrafast", "crf": "24"}
@@ -79,7 +80,7 @@ class VideoWriter:
     def __init__(self, path: Path, source: Source, start: float | None = None, end: float | None = None) -> None:
         self.path, self.source, self.start, self.end = path, source, start, end
         self.growing = GrowingFile(path)
-        options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+        options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart", "movie_timescale": MOVIE_CLOCK}
         self.stream: Any = None
         self.sound: OverlaySound | None = None
         self.reformatter = VideoReformatter()
