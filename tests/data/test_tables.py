@@ -46,6 +46,12 @@ def text(separator=",", decimal=".", header="observer,t_s,x,y", newline="\n", qu
     ("utf-32.csv", text().encode("utf-32")),
     ("units in brackets.csv", text(header="Observer,T [ms],X,Y").replace("0.004", "4").encode()),
     ("microseconds.csv", text(header="observer,t_us,x,y").replace("0.004", "4000").encode()),
+    ("nanoseconds.csv", text(header="observer,t_ns,x,y").replace("0.004", "4000000").encode()),
+    ("a unit in Greek.csv", text(header="observer,t [µs],x [px],y [px]").replace("0.004", "4000").encode()),
+    ("a unit in Greek and Latin-1.csv", text(header="observer,t (µs),x,y").replace("0.004", "4000").encode("latin-1")),
+    ("units after a stroke.csv", text(header="observer,t / s,x / px,y / px").encode()),
+    ("units as words.csv", text(header="observer,t [milliseconds],x,y").replace("0.004", "4").encode()),
+    ("two marks.csv", b"\xef\xbb\xbf\xef\xbb\xbf" + text().encode()),
     ("time of day.csv", text().replace("0.004", "0:00:00.004").encode()),
     ("single quotes.csv", text(header="'observer','t_s','x','y'").encode()),
     ("separators at the end.csv", text().replace("\n", ",\n").encode()),
@@ -81,6 +87,7 @@ def test_any_export_gives_the_same_numbers(tmp_path, name, data):
     (b"observer;t_ms;x;y\n1;1.000;5,5;5\n", "line 2: its t_ms '1.000' has a point where other cells have a decimal"),
     (b'observer,t_s,x,y,note\n1,0.0,5,5,"wide\n1,0.1,5,5,a\n1,0.2,5,5,b\n', "holds whole rows; a quote before it"),
     (b"observer,t_s,x,y\n", "holds no sample"),
+    (b"observer,t_s,x [deg],y [deg]\n1,0.0,5,5\n", "no column x, y: expected observer,.*x or x_px"),
 ])
 def test_what_cannot_be_read_names_file_row_and_cause(tmp_path, data, message):
     path = tmp_path / "a.csv"
@@ -106,7 +113,8 @@ def test_a_compressed_bomb_ends_early(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("lost", "word"), [
-    ("", None), ("NaN", None), (".", None), ("missing", None), ("0", "0, 0"), ("-1", "-1, -1"), ("1e8", "1e+08, 1e+08"),
+    ("", None), ("#N/A", None), ("-1.#IND", None), ("<NA>", None), ("-nan(ind)", None),
+    ("NaN", None), (".", None), ("missing", None), ("0", "0, 0"), ("-1", "-1, -1"), ("1e8", "1e+08, 1e+08"),
     ("-32768", "-32768, -32768"), ("-999", "-999, -999"), ("9999", "9999, 9999"),
 ])
 def test_lost_samples_of_every_tracker_are_left_out_and_told(tmp_path, lost, word):
@@ -117,6 +125,13 @@ def test_lost_samples_of_every_tracker_are_left_out_and_told(tmp_path, lost, wor
     assert [(row[0], round(row[1], 3), round(row[2], 3), row[3], row[4]) for row in found.rows] == [
         (1, 0.0, 0.5, 0.5, 0.5), (1, 0.9, 1.1, 0.5, 0.5)]
     assert found.outside == 0 and found.lost == ({} if word is None else {word: 100})
+
+
+def test_a_fixation_that_ends_before_it_begins_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("observer,start_s,duration_s,x,y\n1,0.5,0.25,0.5,0.5\n1,1.5,-0.25,0.5,0.5\n")
+    with pytest.raises(InputError, match=r"a\.csv: line 3: its duration -0\.25 s is negative"):
+        gaze.read_clip(path, path)
 
 
 def test_the_middle_of_the_picture_in_degrees_is_no_lost_sample(tmp_path):

@@ -1,4 +1,4 @@
-"""Clips that wait have lost nothing, those that lack a piece have; MP4 in fragments; where a late sound begins."""
+"""Pauses and pieces that are missing; MP4 in fragments, and with edit lists; where a late sound begins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from diffsal.media.chains import fragment_numbers, is_gapless
 from diffsal.media.source import open_source
 from diffsal.outputs.render import Outputs, render
-from tests.media.test_ffmpeg_agrees import VIDEO, ffmpeg, frame_times
+from tests.media.test_ffmpeg_agrees import VIDEO, ffmpeg, frame_times, probe
 from tests.movies import tone, write_movie
 from tests.standin import StandIn
 
@@ -140,3 +140,49 @@ def test_a_sound_that_starts_late_does_so_in_the_overlay_to_a_sample(tmp_path, s
         heard.append(np.fft.rfft(np.pad(sound.excerpt(0, len(sound.waveform)), (first, 0)), 1 << 18))
     late = np.fft.irfft(heard[1] * heard[0].conj()).argmax()
     assert min(late, (1 << 18) - late) <= 1
+
+
+def edited(path: Path, edits: dict[str, list[tuple[int, int]]]) -> Path:
+    """An MP4 with other edit lists, by handler: milliseconds, where in the track (−1: nothing)."""
+    data = bytearray(path.read_bytes())
+    moov = data.rindex(b"moov") - 4
+    assert moov > data.index(b"mdat") and b"movie" not in data  # so that places of frames stay
+    for handler, entries in edits.items():
+        name = handler.encode()
+        at = data.rindex(b"edts", 0, data.index(name, moov)) - 4
+        size = struct.unpack_from(">I", data, at)[0]
+        elst = struct.pack(">4sII", b"elst", 0, len(entries)) + b"".join(
+            struct.pack(">IiI", *entry, 1 << 16) for entry in entries)
+        new = struct.pack(">I4sI", 12 + len(elst), b"edts", 4 + len(elst)) + elst
+        trak = data.rindex(b"trak", 0, at) - 4
+        for box in (moov, trak):
+            struct.pack_into(">I", data, box, struct.unpack_from(">I", data, box)[0] + len(new) - size)
+        data[at : at + size] = new
+    path.write_bytes(data)
+    return path
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("vide", "soun"), [
+    ([(800, 1024), (800, 16_384)], [(800, 1024), (800, 58_624)]),  # what lies between is cut out
+    ([(800, 1024), (400, -1), (800, 16_384)], [(800, 1024), (400, -1), (800, 58_624)]),
+    ([(400, 21_504), (400, 1024), (400, 11_264)], [(400, 77_824), (400, 1024), (400, 39_424)]),  # in another order
+])
+def test_several_edits_of_one_track(tmp_path, vide, soun):
+    path = tmp_path / "a.mp4"
+    noise = "anoisesrc=r=48000:d=2:seed=3:a=0.4:c=pink"
+    ffmpeg(tmp_path, *VIDEO, "-f", "lavfi", "-i", noise, "-c:v", "libx264", "-pix_fmt", "yuv420p",
+           "-g", "12", "-bf", "2", "-c:a", "aac", "-b:a", "192k", path.name)
+    edited(path, {"vide": vide, "soun": soun})
+    source = open_source(path)
+    seconds = [frame.seconds for frame in source.frames()]
+    told = [float(line) for line in probe(path, "-select_streams", "v", "-show_entries", "frame=pts_time")]
+    assert seconds == pytest.approx(np.maximum.accumulate(told), abs=2.5e-3) and source.problems == []
+    target = tmp_path / "overlay.mp4"
+    assert render(StandIn(noise=0), str(path), Outputs(overlay=target)).problems == []
+    assert frame_times(target) == pytest.approx(seconds, abs=1e-3)
+    for file in (path, target):
+        ffmpeg(tmp_path, "-i", file.name, "-af", "aresample=async=1:min_hard_comp=0.005:first_pts=0", "-ac", "1", "-f",
+               "f32le", f"{file.stem}.raw")
+    first, second = (np.fromfile(tmp_path / f"{name}.raw", np.float32) for name in ("a", "overlay"))
+    assert np.corrcoef(first[:57_000], second[:57_000])[0, 1] > 0.9

@@ -27,7 +27,11 @@ SEPARATORS = ",;\t| "
 COMMENTS = ("#", "%", "//")
 MOST_LINES_BEFORE = 200  # the names of columns: titles, comments, who exported it and when
 LARGEST_NUMBER = 2.0**53  # of an observer; above, a float stands for several
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}  # what the name of a column of times ends in
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # what the name of a column of times ends in
+UNIT_WORDS = (  # other words for these, at the end of a name in small letters
+    (re.compile(r"_secs?$|_seconds?$"), "_s"), (re.compile(r"_msecs?$|_milliseconds?$"), "_ms"),
+    (re.compile(r"_[\u00b5\u03bc]s$|_usecs?$|_microseconds?$"), "_us"), (re.compile(r"_nanoseconds?$"), "_ns"),
+)
 THOUSANDS = (  # a number that may be one, its mark, and other cells in which the decimal mark is the other one
     (re.compile(r"[+-]?[1-9]\d{0,2},\d{3}"), "comma", re.compile(r"[+-]?\d*\.\d+"), "point"),
     (re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}"), "point", re.compile(r"[+-]?\d*,\d+"), "comma"),
@@ -36,7 +40,10 @@ CLOCK_TIME = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)")  # hours, minutes
 MOST_CHARACTERS = 1 << 20  # in one row
 MOST_BYTES = 2 << 30  # of one table, decompressed
 MOST_EXPANSION, SMALL_BYTES = 300, 64 << 20  # a compressed table that grows more than this, and above that, is a bomb
-LOST_WORDS = frozenset(("", ".", "-", "--", "nan", "na", "n/a", "null", "none", "missing", "lost", "blink"))
+LOST_WORDS = frozenset((
+    "", ".", "-", "--", "?", "*", "nan", "-nan", "na", "n/a", "<na>", "nat", "null", "(null)", "nil", "none", "missing",
+    "undefined", "lost", "blink", "#n/a", "#na", "#value!", "#div/0!", "#num!", "#ref!", "#null!", "#name?",  # Excel
+    "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind", "1.#inf", "-1.#inf", "nan(ind)", "-nan(ind)"))  # Windows
 
 
 class Row(NamedTuple):
@@ -63,7 +70,7 @@ def read_rows(path: Path, columns: tuple[str | tuple[str, ...], ...]) -> Iterato
 
 @cache
 def in_seconds(name: str) -> tuple[str, ...]:
-    """The columns of which one gives the time ``name``: ``t_s``, ``t_ms`` or ``t_us``."""
+    """The columns of which one gives the time ``name``: ``t_s``, ``t_ms``, ``t_us`` or ``t_ns``."""
     return tuple(f"{name}_{unit}" for unit in SECONDS)
 
 
@@ -168,10 +175,10 @@ def _header(path: Path, lines: _Lines, wanted: list[tuple[str, ...]]) -> tuple[l
     is_empty = True
     for line in lines:
         is_empty = is_empty and not line.strip()
-        bare = line.strip(" \r\n").lstrip("#%/ ")
+        bare = line.strip(" \r\n\ufeff").lstrip("#%/ ")
         for separator in sorted(SEPARATORS, key=line.count, reverse=True) if bare else ():
             cells = next(csv.reader([bare], delimiter=separator, skipinitialspace=True))
-            names = [re.sub(r"[\s()\[\]]+", "_", cell.strip(" \t'\"\xa0").lower()).strip("_") for cell in cells]
+            names = [_column(cell) for cell in cells]
             missing = [choice[0] for choice in wanted if not any(name in names for name in choice)]
             if not missing:
                 twice = [name for choice in wanted for name in choice if names.count(name) > 1]
@@ -185,6 +192,14 @@ def _header(path: Path, lines: _Lines, wanted: list[tuple[str, ...]]) -> tuple[l
         raise InputError(f"{path}: the file is empty; export the table again")
     expected = ",".join(" or ".join(choice) for choice in wanted)
     raise InputError(f"{path}: no column {', '.join(nearest)}: expected {expected}")
+
+
+def _column(cell: str) -> str:
+    """The name of a column: small letters, a unit after ``_`` (``Start [µs]``, ``t / s``) in its short form."""
+    name = re.sub(r"[\s()\[\]/]+", "_", cell.strip(" \t'\"\xa0\ufeff").lower()).strip("_")
+    for word, short in UNIT_WORDS:
+        name = word.sub(short, name)
+    return name
 
 
 def _open(path: Path) -> IO[bytes]:

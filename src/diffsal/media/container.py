@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -47,6 +48,11 @@ def has_own_times(container: Any) -> bool:
     return container.format.name not in ("avi", "asf")
 
 
+def is_edited(stream: Any) -> bool:
+    """Whether an MP4's edit list goes back in its track, where frames come again that only a decoder needs."""
+    return any(after.timestamp < before.timestamp for before, after in pairwise(stream.index_entries))
+
+
 def reason_of(error: BaseException) -> str:
     """What a library says, in a few words."""
     return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
@@ -75,7 +81,8 @@ class Clock:
 
     As ffmpeg does, time goes on one frame after the last where a stream's decoding stamps go back by more than 0.1 s,
     or, in formats made for it (MPEG-TS and PS, Ogg), forward by more than 10 s. The streams jump one after the other;
-    those that follow take the shift of the first. :meth:`set` sees every packet of every stream, in the file's order.
+    those that follow take the shift of the first. Edit lists repeat what is not to be shown: that is no new start.
+    :meth:`set` sees every packet of every stream, in the file's order.
     """
 
     def __init__(self, container: Any) -> None:
@@ -85,6 +92,7 @@ class Clock:
         self.segment: dict[int, int] = {}  # of each stream
         self.last: dict[int, Fraction] = {}  # decoding time of each stream's last packet, without shift
         self.next: dict[int, Fraction] = {}  # expected for the next, with shift
+        self.unshown: set[int] = set()  # streams whose last packet is not to be shown
 
     @property
     def has_jumped(self) -> bool:
@@ -102,8 +110,10 @@ class Clock:
         segment, raw = self.segment.get(index, 0), None if packet.dts is None else packet.dts * base
         if raw is not None and index in self.last:
             step = raw - self.last[index]
-            if step < -BACKWARD_SECONDS or (self.is_ts and step > FORWARD_SECONDS):
+            is_edit = packet.is_discard or index in self.unshown
+            if not is_edit and (step < -BACKWARD_SECONDS or (self.is_ts and step > FORWARD_SECONDS)):
                 segment = self._next_segment(index, raw)
+        (self.unshown.add if packet.is_discard else self.unshown.discard)(index)
         shift = self.shifts[segment]
         if shift:
             ticks = round(shift / base)
@@ -262,8 +272,9 @@ class FrameTimes:
     The stamp for display where it is to be trusted, else the one for decoding, else one frame after the last.
     """
 
-    def __init__(self, usual_seconds: float, has_display_stamps: bool = True) -> None:
-        self.usual_seconds, self.has_display_stamps = usual_seconds, has_display_stamps
+    def __init__(self, container: Any, stream: Any, usual_seconds: float) -> None:
+        self.usual_seconds, self.has_display_stamps = usual_seconds, has_own_times(container)
+        self.is_edited = is_edited(stream)  # the stamps for decoding go back and forth, those for display hold
         self.faulty_pts = self.faulty_dts = 0
         self.last_pts: int | None = None
         self.last_dts: int | None = None
@@ -275,7 +286,7 @@ class FrameTimes:
         base = frame.time_base
         if None not in (pts, frame.dts, base) and abs(pts - frame.dts) * base > LONGEST_REORDER_SECONDS:
             pts = None  # a broken stamp: it would take all that follow along
-        ticks = self._best_effort(pts, frame.dts)
+        ticks = pts if self.is_edited and pts is not None else self._best_effort(pts, frame.dts)
         own = None if ticks is None or not base else float(ticks * base)
         duration = float(frame.duration * base) if getattr(frame, "duration", 0) and base else 0.0
         if own is None and self.last is not None:

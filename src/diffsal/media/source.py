@@ -205,7 +205,7 @@ class Source:
             index, first_pts = self._jump(container, stream, start, before)
             seconds: float | None = None
             losses = Losses(self.path, container, stream, 1 / self.frame_rate, self.duration_seconds)
-            times = FrameTimes(1 / self.frame_rate, has_own_times(container))
+            times = FrameTimes(container, stream, 1 / self.frame_rate)
             decoding = Decoding(container, stream, self.origin_seconds, (sound,))
             for decoded in decoding.frames():
                 own, duration = times.seconds(decoded)

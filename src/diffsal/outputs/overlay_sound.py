@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
-from diffsal.media.container import Decoding, open_media
+from diffsal.media.container import Decoding, is_edited, open_media
 from diffsal.media.probe import picture_stream, sound_stream
 from diffsal.media.soundtrack import SoundTimeline
 from diffsal.media.source import Source
@@ -41,6 +41,8 @@ class OverlaySound:
     def _can_be_copied(self, stream: Any, path: Path) -> bool:
         codec, mp3 = stream.codec_context, stream.codec_context.name.startswith("mp3")
         if codec.name not in COPIED_CODECS or self.input.format.name not in COPIED_CONTAINERS:
+            return False
+        if is_edited(stream):
             return False
         if path.suffix.lower() == ".mkv":  # it has no word for the packets before time 0 that an MP4's edit list hides
             return self.input.format.name == MATROSKA and (mp3 or bool(codec.extradata))

@@ -160,10 +160,17 @@ def read_clip(path: Path, table: Path) -> GazeClip:
     """The fixations of the video ``path`` from ``table``; :class:`InputError` as :func:`read_set`."""
     read = list(tables.read_rows(table, READ_COLUMNS))
     numbers = tables.numbered(tables.observer(row, table) for row in read)
-    rows = [(numbers[row.cells["observer"]], *(tables.seconds(row, name, table) for name in ("start", "duration")),
+    rows = [(numbers[row.cells["observer"]], tables.seconds(row, "start", table), _duration(row, table),
              *(tables.number_or_lost(row, column, table) for column in "xy")) for row in read]
     name = path.name if path.is_dir() else stem_of(path, (path.suffix.lower(), *tables.SUFFIXES))
     return GazeClip(name, table.parent.name, path, False, _without_lost(rows))
+
+
+def _duration(row: tables.Row, table: Path) -> float:
+    seconds = tables.seconds(row, "duration", table)
+    if seconds < 0:
+        raise InputError(f"{table}: line {row.line}: its duration {seconds:g} s is negative; export the table again")
+    return seconds
 
 
 def video_table(root: Path, set_name: str, stem: str) -> Path:

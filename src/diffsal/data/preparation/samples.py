@@ -98,7 +98,7 @@ def fixations(path: Path, recording: Recording, width: int, height: int) -> Foun
     rows: list[tuple] = []
     outside = 0
     lost: dict[str, int] = {}
-    for number, samples in enumerate(read_samples(path).values(), 1):
+    for number, samples in enumerate(read_samples(path, recording.units).values(), 1):
         t, x, y = samples.T
         for word, at in lost_numbers(x, y, recording.units).items():
             lost[word] = lost.get(word, 0) + int(at.sum())
@@ -200,14 +200,16 @@ def _fixation(t: np.ndarray, x: np.ndarray, y: np.ndarray, group: np.ndarray, in
     return Fixation(start, float(t[group[-1]]) - start + interval, float(x[group].mean()), float(y[group].mean()))
 
 
-def read_samples(path: Path) -> dict[str, np.ndarray]:
+def read_samples(path: Path, units: str = "px") -> dict[str, np.ndarray]:
     """Samples by observer, in the order of their names: float64 (n, 3): seconds, x, y, in the order of time.
 
-    NaN where the table says that a sample is lost. :class:`InputError` names file, row and cause.
+    The names of x and y may end in ``units`` (``x [px]``). NaN where the table says that a sample is lost.
+    :class:`InputError` names file, row and cause.
     """
     by_observer: dict[str, list[tuple[float, float, float]]] = {}
-    for row in tables.read_rows(path, ("observer", tables.in_seconds("t"), "x", "y")):
-        x, y = (tables.number_or_lost(row, column, path) for column in "xy")
+    columns = [(axis, f"{axis}_{units}") for axis in "xy"]
+    for row in tables.read_rows(path, ("observer", tables.in_seconds("t"), *columns)):
+        x, y = (tables.number_or_lost(row, next(c for c in choice if c in row.cells), path) for choice in columns)
         by_observer.setdefault(tables.observer(row, path), []).append((tables.seconds(row, "t", path), x, y))
     if not by_observer:
         raise InputError(f"{path}: holds no sample; export the recording again")
