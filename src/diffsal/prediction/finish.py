@@ -50,9 +50,10 @@ def finish_map(
     return saliency.astype(np.float32)
 
 
-def smoothing_reach(finish: Finish, frame_rate: float) -> tuple[int, int]:
-    """How many frames before one and after it the maps are part of its own."""
-    return (int(PAST_REACH * finish.past_seconds * frame_rate), int(FUTURE_REACH * finish.future_seconds * frame_rate))
+def smoothing_reach(finish: Finish, frame_rate: float, every: int = 1) -> tuple[int, int]:
+    """How many frames before one and after it the maps are part of its own, where every ``every``-th has one."""
+    before, after = PAST_REACH * finish.past_seconds * frame_rate, FUTURE_REACH * finish.future_seconds * frame_rate
+    return int(before / every) * every, int(after / every) * every
 
 
 def prior_gain(

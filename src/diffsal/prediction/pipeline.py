@@ -95,10 +95,9 @@ def predict(
     if every is not None and not 1 <= every <= engine.config.num_frames // 2:
         raise ValueError(f"every is {every}, expected 1 to {engine.config.num_frames // 2}")
     opened = source if isinstance(source, Source) else open_source(source)
-    plan = Plan(
-        engine.config.num_frames, every or usual_every(engine, opened), 1, start, end, start_index, end_index, indices,
-        *smoothing_reach(engine.finish, opened.frame_rate),
-    )
+    every = every or usual_every(engine, opened)
+    reach = smoothing_reach(engine.finish, opened.frame_rate, every)
+    plan = Plan(engine.config.num_frames, every, 1, start, end, start_index, end_index, indices, *reach)
     stream = Stream(engine, opened, plan, [None if mute else sound_for(engine, opened)], batch_size, drawn)
     maps = stream.maps(sampling, samples)
     return Predictions(maps if opened is source else _warning(maps, opened))

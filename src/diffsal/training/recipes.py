@@ -74,8 +74,8 @@ def compact() -> Recipe:
         noise_widths=(32, 24, 16), time_width=128, fusion_width=24, output_width=16, map_stride=4, audio_key="add",
         centre_prior=True,
     )
-    finish = Finish(exponent=1.1, motion_gain=1.25, sound_gain=3.0, speaker_gain=1.0, centre_gain=0.4545,
-                    centre=((0.0,),))
+    finish = Finish(exponent=1.1, motion_gain=1.25, sound_gain=3.0, speaker_gain=1.0, past_seconds=0.15,
+                    future_seconds=0.1, centre_gain=0.4545, centre=((0.0,),))
     return Recipe(model, GazeConfig(validation_scenes=VALIDATION_SCENES), finish)
 
 
