@@ -125,10 +125,10 @@ class Finish(Settings):
     motion_gain: Gain = 0.0  # of what moves in a picture that is otherwise still
     sound_gain: Gain = 0.0  # of what moves as the sound gets loud
     speaker_gain: Gain = 0.0  # of the face that speaks
-    past_seconds: Annotated[float, Bounds(least=0, most=2)] = 0.0
-    future_seconds: Annotated[float, Bounds(least=0, most=2)] = 0.0
     centre_gain: Gain = 0.0
     centre: tuple[tuple[float, ...], ...] | None = None  # height / 32 rows of width / 32 values
+    past_seconds: Annotated[float, Bounds(least=0, most=2)] = 0.0  # of the mean over time; 0: no maps before
+    future_seconds: Annotated[float, Bounds(least=0, most=2)] = 0.0
 
     def check(self) -> None:
         require(self.centre is not None or self.centre_gain == 0, "centre_gain needs a centre")
