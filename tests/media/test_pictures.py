@@ -207,3 +207,24 @@ def test_what_is_no_picture(tmp_path):
     for name, said in (("a", "not a picture"), ("b", "empty"), ("c", "not a picture"), ("d", "cannot be read")):
         with pytest.raises(InputError, match=rf"{name}\.png: .*{said}"):
             read_picture(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize("most", [100, 255, 1023, 65_535])
+def test_a_netpbm_map_is_divided_by_the_most_that_it_states(tmp_path, most):
+    values = np.random.default_rng(0).integers(0, most // 2, (20, 30))
+    path = tmp_path / "a.pgm"
+    path.write_bytes(f"P5\n30 20\n{most}\n".encode() + values.astype(np.uint8 if most < 256 else ">u2").tobytes())
+    assert np.abs(read_map(path) - values / most).max() < 1.01 / min(255, most)
+    assert np.abs(read_picture(path) - (255 * values / most)[..., None]).max() < 1.01
+
+
+def test_the_hidden_value_of_a_grey_png_of_16_bits_is_white(tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    values = np.array([[0x1234, 0x1235], [0xFFFF, 0]], ">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 0, 0, 0, 0)) + chunk(
+        b"tRNS", b"\x12\x34") + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    assert read_picture(path)[..., 0].tolist() == [[255, 0x12], [255, 0]]

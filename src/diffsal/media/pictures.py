@@ -245,7 +245,9 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
     upright: Any = ImageOps.exif_transpose(image)
     deep = _deep_values(image, upright)
     if deep is not None:
-        return np.repeat(_as_bytes(deep)[..., None], 3, 2)
+        grey = _as_bytes(deep)
+        hidden = image.info.get("transparency")  # the one value that a PNG shows nothing of
+        return np.repeat((grey if hidden is None else np.where(deep == hidden, GROUND[0], grey))[..., None], 3, 2)
     if upright.has_transparency_data:
         return over_ground(np.asarray(upright.convert("RGBA")))
     return np.ascontiguousarray(np.asarray(upright.convert("RGB")))
@@ -294,7 +296,8 @@ def _deep_values(image: Image.Image, upright: Image.Image) -> np.ndarray | None:
     values = np.asarray(upright)
     if image.format == "TIFF" and upright.mode == "I" and image.tag_v2.get(339, (1,))[0] == 1:  # type: ignore[attr-defined]
         values = values.view(np.uint32)  # Pillow's have a sign
-    return values.astype(np.uint16 if upright.mode.startswith("I;16") else np.float32)
+    is_word = upright.mode.startswith("I;16") or (image.format == "PPM" and upright.mode == "I")
+    return values.astype(np.uint16 if is_word else np.float32)
 
 
 def _bits(image: Image.Image) -> int:
