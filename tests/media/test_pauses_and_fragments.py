@@ -186,3 +186,15 @@ def test_several_edits_of_one_track(tmp_path, vide, soun):
                "f32le", f"{file.stem}.raw")
     first, second = (np.fromfile(tmp_path / f"{name}.raw", np.float32) for name in ("a", "overlay"))
     assert np.corrcoef(first[:57_000], second[:57_000])[0, 1] > 0.9
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("suffix", "codecs"), [("ts", ("libx264", "aac")), ("ogv", ("libtheora", "libvorbis"))])
+def test_a_picture_that_is_held_for_long_while_the_sound_goes_on_is_no_new_clock(tmp_path, suffix, codecs):
+    path = tmp_path / f"a.{suffix}"
+    ffmpeg(tmp_path, *VIDEO, "-f", "lavfi", "-i", "sine=d=14:r=48000", "-vf", "setpts='if(gte(N,25),PTS+12/TB,PTS)'",
+           "-vsync", "vfr", "-c:v", codecs[0], "-pix_fmt", "yuv420p", "-c:a", codecs[1], path.name)
+    source = open_source(path)
+    seconds = [frame.seconds + source.origin_seconds for frame in source.frames()]
+    assert seconds == pytest.approx(frame_times(path), abs=1e-3) and source.problems == []
+    assert max(seconds) > 13

@@ -80,8 +80,9 @@ class Clock:
     """One clock for the streams of a container: whole from its start to its end, where the stamps start again or jump.
 
     As ffmpeg does, time goes on one frame after the last where a stream's decoding stamps go back by more than 0.1 s,
-    or, in formats made for it (MPEG-TS and PS, Ogg), forward by more than 10 s. The streams jump one after the other;
-    those that follow take the shift of the first. Edit lists repeat what is not to be shown: that is no new start.
+    or, in formats made for it (MPEG-TS and PS, Ogg), forward by more than 10 s while no other stream has gone on. The
+    streams jump one after the other; those that follow take the shift of the first. Edit lists repeat what is not to
+    be shown: that is no new start.
     :meth:`set` sees every packet of every stream, in the file's order.
     """
 
@@ -111,7 +112,8 @@ class Clock:
         if raw is not None and index in self.last:
             step = raw - self.last[index]
             is_edit = packet.is_discard or index in self.unshown
-            if not is_edit and (step < -BACKWARD_SECONDS or (self.is_ts and step > FORWARD_SECONDS)):
+            is_forward = self.is_ts and step > FORWARD_SECONDS and not self._others_go_on(index, raw)
+            if not is_edit and (step < -BACKWARD_SECONDS or is_forward):
                 segment = self._next_segment(index, raw)
         (self.unshown.add if packet.is_discard else self.unshown.discard)(index)
         shift = self.shifts[segment]
@@ -122,6 +124,12 @@ class Clock:
         if raw is not None:  # stamps for display alone go back and forth
             duration = packet.duration * base if packet.duration else _usual_duration(stream)
             self.segment[index], self.last[index], self.next[index] = segment, raw, raw + shift + duration
+
+    def _others_go_on(self, index: int, raw: Fraction) -> bool:
+        """Whether another stream has come as far without a jump: then this one was held, or silent, for long."""
+        segment = self.segment.get(index, 0)
+        return any(abs(raw - last) < FORWARD_SECONDS and self.segment[other] == segment
+                   for other, last in self.last.items() if other != index)
 
     def _next_segment(self, index: int, raw: Fraction) -> int:
         newest, expected = len(self.shifts) - 1, self.next[index]

@@ -195,6 +195,7 @@ def _decode_tiff(path: Path, data: bytes) -> Image.Image:
         file.seek(tags.next)
         tags.load(file)
         check_size(str(path), int(tags[256]), int(tags[257]))
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would speak before our one line does
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except InputError:
         raise
