@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -77,23 +77,23 @@ def smooth(
 
     A map weighs exp(−distance / ``past``) before it and exp(−distance / ``future``) after it, all in frames.
     """
-    kept: deque[FinishedMaps] = deque()
+    kept: deque[tuple[int, ndarray]] = deque()  # without their pictures
     waiting: deque[FinishedMaps] = deque()
 
     def mean() -> FinishedMaps:
         centre = waiting.popleft()
         here = centre.frame.index
-        while kept[0].frame.index < here - before:
+        while kept[0][0] < here - before:
             kept.popleft()
-        near = [x for x in kept if x.frame.index <= here + after]
-        distances = np.array([x.frame.index - here for x in near])
+        near = [(index - here, maps) for index, maps in kept if index <= here + after]
+        distances = np.array([distance for distance, _ in near])
         scales = np.where(distances < 0, -(past or 1), future or 1)
         weights = np.exp(-distances / scales).astype(np.float32)
-        maps = np.einsum("k,k...->...", weights / weights.sum(), np.stack([x.maps for x in near]))
-        return FinishedMaps(centre.frame, maps, centre.faces)
+        maps = np.einsum("k,k...->...", weights / weights.sum(), np.stack([maps for _, maps in near]))
+        return replace(centre, maps=maps)
 
     for here in finished:
-        kept.append(here)
+        kept.append((here.frame.index, here.maps))
         waiting.append(here)
         while waiting and waiting[0].frame.index + after <= here.frame.index:
             yield mean()
