@@ -198,3 +198,20 @@ def test_a_picture_that_is_held_for_long_while_the_sound_goes_on_is_no_new_clock
     seconds = [frame.seconds + source.origin_seconds for frame in source.frames()]
     assert seconds == pytest.approx(frame_times(path), abs=1e-3) and source.problems == []
     assert max(seconds) > 13
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("codec", "options"), [
+    ("libx265", ("-x265-params", "log-level=none:keyint=10:min-keyint=10:open-gop=1:bframes=4")),
+    ("libx264", ("-x264opts", "open-gop=1:keyint=10:bframes=3")), ("mpeg2video", ("-bf", "2", "-g", "10"))])
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_a_cut_in_an_open_group_of_pictures_has_lost_nothing(tmp_path, codec, options, suffix):
+    """Pictures before its first key frame refer to what was cut away: no decoder shows them."""
+    ffmpeg(tmp_path, *VIDEO, "-c:v", codec, *options, "-pix_fmt", "yuv420p", f"a.{suffix}")
+    ffmpeg(tmp_path, "-i", f"a.{suffix}", "-c", "copy", "-f", "segment", "-segment_time", "0.9", f"%d.{suffix}")
+    for path in (tmp_path / f"{number}.{suffix}" for number in (0, 1)):
+        counts = probe(path, "-select_streams", "v", "-count_frames", "-show_entries", "stream=nb_read_frames")
+        if counts[0] == "N/A":
+            continue  # without a header of its own
+        source = open_source(path)
+        assert len(list(source.frames())) == int(counts[0]) and source.problems == []

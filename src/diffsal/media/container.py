@@ -164,6 +164,8 @@ class Decoding:
         self.suspected_at = -SEAM_PACKETS - 1  # its number
         self.num_packets = self.num_frames = 0  # of the stream: sent to the decoder to be shown, come out of it
         self.num_interlaced = 0  # of the frames
+        self.num_leading = 0  # of the packets: shown before the first key frame, but stored and so decoded after it
+        self.first_key: int | None = None  # when it is shown
         self.last_stamp = -1  # for decoding, of its packets
         self.num_stored = 0  # its packets, those included that say "as before" or are not to be shown
         self.beside_end = 0.0  # seconds: when the other streams end
@@ -223,6 +225,7 @@ class Decoding:
                 self.corrupt.add(packet.pts)
                 self.suspected, self.suspected_at = -1 if packet.pts is None else packet.pts, self.num_packets
             self.num_packets += bool(packet.size and not packet.is_discard) and not self._is_hidden(packet)
+            self._count_leading(packet)
             try:
                 frames = packet.decode()
             except av.error.EOFError:
@@ -244,6 +247,18 @@ class Decoding:
             self.num_frames += 1
             self.num_interlaced += bool(getattr(frame, "interlaced_frame", False))
             yield frame
+
+    def _count_leading(self, packet: av.Packet) -> None:
+        """In an open group of pictures, those before the key frame need the group before, which a cut has taken away.
+        """
+        if not packet.size or packet.is_discard or not has_own_times(self.container):
+            return
+        if self.first_key is None:
+            self.first_key = packet.pts if packet.is_keyframe else None
+        elif packet.pts is None:
+            self.num_leading += self.container.format.name == "matroska,webm"  # FFmpeg leaves out stamps below 0
+        else:
+            self.num_leading += packet.pts < self.first_key
 
     def _is_header(self, packet: av.Packet) -> bool:
         """Whether it is no picture, but the beginning of another Ogg that was joined to the first."""

@@ -133,7 +133,7 @@ class Losses:
         lost = decoding.num_packets - decoding.num_frames
         if lost > 0.8 * decoding.num_frames and decoding.num_interlaced > 0.8 * decoding.num_frames:
             lost = decoding.num_packets // 2 - decoding.num_frames  # fields in packets of their own
-        return lost if lost > 0 and self.codec in ONE_TO_ONE_CODECS else 0
+        return lost if lost > decoding.num_leading and self.codec in ONE_TO_ONE_CODECS else 0
 
     def _missing_end(self, decoding: Decoding, num_frames: int, end_seconds: float, is_part: bool) -> str | None:
         stated = f" of {self.stated_end:.2f} s" if self.stated_end and self.stated_end > end_seconds + 0.01 else ""
