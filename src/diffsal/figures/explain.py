@@ -213,7 +213,8 @@ def _said(faces: tuple[SpeakingFace, ...]) -> str:
     if not faces:
         return " "
     speaking = [str(face.track) for face in faces if (face.speaking or 0.0) > 0.5]
-    return f"{len(faces)} faces; speaking: {', '.join(speaking) or 'nobody'}"
+    count = f"{len(faces)} face{'s' * (len(faces) != 1)}"
+    return f"{count}; speaking: {', '.join(speaking) or 'nobody'}"
 
 
 def _signed(value: float) -> str:
