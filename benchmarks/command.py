@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 
 from memory import write_video
@@ -40,7 +41,11 @@ def main() -> None:
         videos = [("1 s, 640x360", 1.0, (360, 640)), (f"{options.seconds:g} s, 640x360", options.seconds, (360, 640))]
         videos += [("3 s, 3840x2160", 3.0, (2160, 3840))] if options.large else []
         for label, seconds, size in videos:
-            path = write_video(folder / "video.mp4", seconds / 60, FRAME_RATE, *size)
+            path = folder / "video.mp4"
+            # In a process of its own: a command that is started here counts this process's peak as its own
+            writer = get_context("spawn").Process(target=write_video, args=(path, seconds / 60, FRAME_RATE, *size))
+            writer.start()
+            writer.join()
             for which, command in [*commands.items()] * options.repeats:
                 clock, processor, peak = run([command, "predict", path, "-o", folder / "overlay.mp4", "--force"])
                 frames = seconds * FRAME_RATE
