@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from diffsal.settings import Bounds, Settings, require
 
 CLIP_FRAMES = 16  # frames in a window
+FACE_CROPS, FACE_CROP_SIDE = 5, 112  # how many of a face LR-ASD takes at once, and their side in pixels
 
 VideoEncoderName = Literal["mvit_v2_s", "s3d", "resnet3d_50", "i3d", "mobilenet_v2", "efficientnet_lite0"]
 AudioEncoderName = Literal["vggish", "yamnet"]

@@ -119,6 +119,26 @@ def test_small_predictions_are_enlarged_before_they_are_fed_back():
     assert seen == [(1, 1, 4, 4)] * 3 and found.shape == (1, 1, 2, 2)
 
 
+def test_one_step_is_the_default_and_begins_at_the_last_timestep():
+    seen = []
+    ddim(lambda x_t, t: seen.append(int(t[0])) or x_t, np.zeros((1, 1, 4, 4), np.float32), NoiseSchedule.cosine())
+    assert seen == [999]
+
+
+def test_signal_levels_are_those_of_the_timesteps_and_of_no_noise():
+    schedule = NoiseSchedule.linear(10)
+    assert schedule.signal_level(-1) == 1 and schedule.signal_level(9) == schedule.alphas_cumprod[9]
+    for t in (-2, 10):
+        with pytest.raises(ValueError, match=f"t is {t}, expected -1 to 9"):
+            schedule.signal_level(t)
+
+
+def test_a_map_from_which_noise_is_taken_lies_between_0_and_1():
+    x_t = np.array([[-3.0, 0.0, 3.0]], np.float32)
+    back = NoiseSchedule.cosine().remove_noise(x_t, np.zeros_like(x_t), np.array([100]))
+    np.testing.assert_array_equal(back, [[0, 0, 1]])
+
+
 def test_the_linear_schedule_is_ho_et_als():
     alpha = NoiseSchedule.linear().alphas_cumprod
     theirs = DDIMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02).alphas_cumprod

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy import ndimage, special
 
 from diffsal.config import Finish
-from diffsal.prediction.finish import brightness, energy, finish_map, moving_alone
+from diffsal.prediction.finish import brightness, energy, finish_map, moving_alone, prior_gain
 
 
 def random(*shape, seed=1) -> np.ndarray:
@@ -55,6 +55,13 @@ def test_energy_does_not_depend_on_brightness_and_grows_with_the_motion():
     assert moving_alone(strong)[14, 24] > moving_alone(slight)[14, 24] > 0
 
 
+def test_motion_counts_less_the_more_of_the_picture_moves():
+    change = np.cumsum(random(16, 12, 20) * 0.01, axis=0, dtype=np.float32)
+    moving = energy(np.abs(np.diff(change, axis=0)).mean(axis=0))
+    assert 0.3 < moving.mean() < 0.6
+    np.testing.assert_allclose(moving_alone(change), moving * (1 - moving.mean() / 0.9), rtol=1e-5)
+
+
 def test_brightness_is_the_mean_of_the_normalised_channels_at_stride_four():
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -78,6 +85,20 @@ def test_priors_multiply_the_map_and_its_peak_stays():
     found = finish_map(raw, Finish(1.1, 0.75, 3.0, 1.0), motion, sound, speaker)
     expected = raw**1.1 * np.exp(0.75 * motion + 3.0 * sound + speaker)
     np.testing.assert_allclose(found, expected * ((raw**1.1).max() / expected.max()), rtol=1e-5)
+
+
+def test_the_gain_of_what_is_there_is_1_where_it_is_highest():
+    speaker = random(16, 24)
+    gain = prior_gain(Finish(motion_gain=0.75, sound_gain=3.0, speaker_gain=2.0), (24, 16), None, None, speaker)
+    np.testing.assert_allclose(gain, np.exp(2 * (speaker - speaker.max())), rtol=1e-6)
+
+
+def test_a_black_map_stays_black():
+    assert not finish_map(np.zeros((8, 8), np.float32), Finish(2.0, 0.75), random(8, 8)).any()
+
+
+def test_an_exponent_of_two_squares_the_map():
+    np.testing.assert_allclose(finish_map(random(8, 8), Finish(2.0)), random(8, 8) ** 2, rtol=1e-6)
 
 
 def test_nothing_is_done_by_default():

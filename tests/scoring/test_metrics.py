@@ -179,6 +179,22 @@ def test_draws_are_distinct_and_even(population, count):
     assert (share - count / population).abs().max() < 5 * (count / population / 4000) ** 0.5
 
 
+def test_a_hundred_draws_are_the_default():
+    p, f, other = (torch.rand(30, 40, generator=seeded(s)) for s in range(3))
+    f, other = f > 0.98, other > 0.8
+    for metric, rest in ((auc_borji, ()), (auc_shuffled, (other,))):
+        found = metric(p, f, *rest, generator=seeded()).item()
+        assert found == metric(p, f, *rest, num_splits=100, generator=seeded()).item()
+        assert found != metric(p, f, *rest, num_splits=101, generator=seeded()).item()
+
+
+def test_jitter_is_uniform_noise_of_1e_7():
+    p = torch.rand(30, 40, dtype=torch.float64, generator=seeded(1)).round(decimals=1)
+    f = torch.rand(30, 40, generator=seeded(2)) > 0.98
+    noise = torch.rand(p.shape, dtype=torch.float64, generator=seeded())
+    assert auc_judd(p, f, jitter=True, generator=seeded()) == auc_judd(p + 1e-7 * noise, f)
+
+
 def test_jitter_breaks_ties_in_the_maps_own_precision():
     p, f = torch.zeros(20, 20, dtype=torch.float64), torch.zeros(20, 20)
     p[:10] = 1

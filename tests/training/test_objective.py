@@ -177,6 +177,20 @@ def test_a_map_without_fixations_or_without_contrast_gives_a_finite_loss():
         assert loss.isfinite().all()
 
 
+def test_scanpath_saliency_by_hand():
+    """The deviation is that of the population, and one fixation is enough."""
+    saliency = torch.tensor([0.0, 1.0, 2.0, 5.0]).view(1, 1, 2, 2)
+    fixated = torch.tensor([False, False, False, True]).view(1, 1, 2, 2)
+    assert scanpath_saliency(saliency, fixated).item() == pytest.approx(3 / 3.5**0.5, rel=1e-5)
+    assert scanpath_saliency(saliency, ~fixated).item() == pytest.approx(-1 / 3.5**0.5, rel=1e-5)
+
+
+def test_the_divergence_of_maps_with_zeros_is_small_where_both_have_them():
+    saliency = torch.tensor([0.0, 1.0, 0.0, 3.0]).view(1, 1, 2, 2)
+    assert abs(kl_divergence(saliency, saliency)) < 1e-6
+    assert kl_divergence(saliency, 2 * saliency) == pytest.approx(0, abs=1e-5)
+
+
 def test_losses_fall_towards_the_target():
     target, fixated = maps(9), maps(9) > 0.8
     t, noise = torch.tensor([10, 900]), torch.zeros(2, 1, 6, 8)

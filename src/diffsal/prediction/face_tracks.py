@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from diffsal.config import FACE_CROP_SIDE, FACE_CROPS
 from diffsal.shapes import Float, UInt8
 
 MOMENTS_PER_SECOND = 25  # LR-ASD's clock
-DETECT_EVERY = 5  # moments: 0.2 s
+DETECT_EVERY = FACE_CROPS  # moments: 0.2 s
 LEAST_SHARED = 0.3  # of two boxes, as intersection over union, to be the same face
 MISSES = 3  # detections in a row without its face that end a track
 MOST_FACES = 6  # at once, the largest
 SMOOTHED = 13  # boxes whose median is taken
-CROP_SIDE = 112
 BORDER = 110  # grey, outside the picture
 CUT_SIZE = (32, 18)
 CUT_CHANGE = 25.0  # mean change of brightness, of 255, between two frames that is a cut
@@ -118,18 +118,18 @@ def crop_face(image: UInt8[ndarray, "h w 3"], place: tuple[float, float, float])
     first = (max(0, int(left) - 2), max(0, int(top) - 2))
     last = (min(width, int(left + side) + 3), min(height, int(top + side) + 3))
     if first[0] >= last[0] or first[1] >= last[1]:
-        return np.full((CROP_SIDE, CROP_SIDE), BORDER, np.float32)
+        return np.full((FACE_CROP_SIDE, FACE_CROP_SIDE), BORDER, np.float32)
     grey = cv2.cvtColor(np.ascontiguousarray(image[first[1]:last[1], first[0]:last[0]]), cv2.COLOR_RGB2GRAY)
     left, top, shrink = left - first[0], top - first[1], 1
-    if side > 2 * CROP_SIDE:  # bilinear enlargement alone would skip pixels
-        shrink = int(side // CROP_SIDE)
+    if side > 2 * FACE_CROP_SIDE:  # bilinear enlargement alone would skip pixels
+        shrink = int(side // FACE_CROP_SIDE)
         size = (max(1, grey.shape[1] // shrink), max(1, grey.shape[0] // shrink))
         scale = (size[0] / grey.shape[1], size[1] / grey.shape[0])
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     else:
         scale = (1.0, 1.0)
-    zoom = np.array([CROP_SIDE / side / scale[0], CROP_SIDE / side / scale[1]])
+    zoom = np.array([FACE_CROP_SIDE / side / scale[0], FACE_CROP_SIDE / side / scale[1]])
     shift = -np.array([left * scale[0], top * scale[1]]) * zoom + (zoom - 1) / 2
     matrix = np.array([[zoom[0], 0, shift[0]], [0, zoom[1], shift[1]]])
-    return cv2.warpAffine(grey, matrix, (CROP_SIDE, CROP_SIDE), flags=cv2.INTER_LINEAR, borderValue=BORDER).astype(
-        np.float32)
+    crop = cv2.warpAffine(grey, matrix, (FACE_CROP_SIDE, FACE_CROP_SIDE), flags=cv2.INTER_LINEAR, borderValue=BORDER)
+    return crop.astype(np.float32)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from diffsal.config import FACE_CROP_SIDE, FACE_CROPS
 from diffsal.media.mel import SAMPLE_RATE, Sound
 from diffsal.media.mfcc import ROWS_PER_SECOND, mfcc_rows
 from diffsal.prediction.face_tracks import (
-    CROP_SIDE,
     DETECT_EVERY,
     MOMENTS_PER_SECOND,
     Cuts,
@@ -238,7 +238,7 @@ class _Scorer:
     def encode_faces(self, seen: _Seen) -> Float[ndarray, "n 128"]:
         """Features of the moments :data:`SEEN_AFTER` before the crops that wait, at most 5, which are taken."""
         assert self.faces is not None
-        count, crops = len(seen.crops), np.zeros((DETECT_EVERY, CROP_SIDE, CROP_SIDE), np.float32)
+        count, crops = len(seen.crops), np.zeros((FACE_CROPS, FACE_CROP_SIDE, FACE_CROP_SIDE), np.float32)
         crops[:count] = seen.crops
         given = {"crops": crops}
         wanted = [["features"]]

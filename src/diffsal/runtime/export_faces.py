@@ -12,10 +12,9 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from diffsal.config import FACE_CROP_SIDE, FACE_CROPS
 from diffsal.networks.lr_asd import GREY_MEAN, GREY_STD, WIDTHS, FaceBlock, FaceEncoder
 
-CROPS = 5  # of a face in one call
-CROP_SIDE = 112
 SIDES = (56, 28, 14)  # of each block's pictures
 OPSET = 17
 IR_VERSION = 8
@@ -58,8 +57,8 @@ class _Graph:
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
-        self.inputs = [_value("crops", CROPS, CROP_SIDE, CROP_SIDE)]
-        self.outputs = [_value("features", CROPS, WIDTHS[-1])]
+        self.inputs = [_value("crops", FACE_CROPS, FACE_CROP_SIDE, FACE_CROP_SIDE)]
+        self.outputs = [_value("features", FACE_CROPS, WIDTHS[-1])]
 
     def node(self, kind: str, given: list[str], name: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, given, [name], name, **attributes))
@@ -81,7 +80,8 @@ class _Graph:
         """The input, normalised, crop by crop."""
         x = self.node("Sub", ["crops", self.stored("mean", np.array(255 * GREY_MEAN, np.float32))], "centred")
         x = self.node("Div", [x, self.stored("spread", np.array(255 * GREY_STD, np.float32))], "normalised")
-        return self.split(self.node("Unsqueeze", [x, self.stored("channel", np.array([1]))], "grey"), "crop", CROPS, 0)
+        x = self.node("Unsqueeze", [x, self.stored("channel", np.array([1]))], "grey")
+        return self.split(x, "crop", FACE_CROPS, 0)
 
     def over_picture(
         self, pictures: list[str], conv: nn.Conv3d, norm: nn.BatchNorm3d, name: str
@@ -103,7 +103,7 @@ class _Graph:
         self.inputs += [_value(x, 1, channels, side, side) for x in past]
         self.outputs += [_value(x, 1, channels, side, side) for x in pictures]
         row, sums = [*past, *pictures], []
-        for i in range(CROPS):
+        for i in range(FACE_CROPS):
             total = self.node("Conv", [row[i], taps[0], bias], f"{name}_{i}_part_0")
             for k in range(1, length):
                 part = self.node("Conv", [row[i + k], taps[k]], f"{name}_{i}_part_{k}")
