@@ -55,6 +55,7 @@ EQUIVALENT: dict[str, str] = {  # a part of the line, before or after → why no
     "LARGEST_SHIFT = ": "likewise: where bins cannot be told apart all values are compared",
     "strict=True": "both have as many rows",
     "cast=False": "the order of values is the same in double precision",
+    "correction=0) - EPSILON": "either sign keeps a flat map finite",
     "keepdim=True) - EPSILON": "either sign keeps a quotient of zeros finite",
     "finish.centre_gain or": "a gain of 0 adds nothing, and none is above 0 without a centre",
     "finish.exponent != 0": "an exponent is above 0, and 1 changes nothing",

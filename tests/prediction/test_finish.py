@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy import ndimage, special
 
 from diffsal.config import Finish
-from diffsal.prediction.finish import brightness, energy, finish_map, moving_alone, prior_gain
+from diffsal.prediction.finish import brightness, energy, finish_map, moving_alone, prior_gain, smoothing_reach
 
 
 def random(*shape, seed=1) -> np.ndarray:
@@ -99,6 +99,12 @@ def test_a_black_map_stays_black():
 
 def test_an_exponent_of_two_squares_the_map():
     np.testing.assert_allclose(finish_map(random(8, 8), Finish(2.0)), random(8, 8) ** 2, rtol=1e-6)
+
+
+def test_maps_count_from_two_and_a_half_time_constants_before_to_one_and_a_half_after():
+    finish = Finish(past_seconds=0.2, future_seconds=0.1)
+    assert smoothing_reach(finish, 25) == (12, 3) and smoothing_reach(Finish(), 25) == (0, 0)
+    assert smoothing_reach(finish, 25, 2) == (12, 2) and smoothing_reach(finish, 30, 4) == (12, 4)
 
 
 def test_nothing_is_done_by_default():
