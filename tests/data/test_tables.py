@@ -127,6 +127,16 @@ def test_lost_samples_of_every_tracker_are_left_out_and_told(tmp_path, lost, wor
     assert found.outside == 0 and found.lost == ({} if word is None else {word: 100})
 
 
+def test_samples_at_the_time_of_another_are_left_out_and_counted(tmp_path):
+    """Two trials of one observer, each from time 0; another observer's times are his own."""
+    path = tmp_path / "a.csv"
+    trial = [f"1,{t},48,32\n" for t in range(0, 800, 4)]
+    other = [f"1,{t},20,10\n" for t in range(0, 400, 4)]
+    path.write_text("observer,t_ms,x,y\n" + "".join([*trial, *other, *(row.replace("1,", "2,", 1) for row in trial)]))
+    found = fixations(path, Recording(pixels_per_degree=4), 96, 64)
+    assert found.repeated == 100 and [(row[0], row[3], row[4]) for row in found.rows] == [(1, 0.5, 0.5), (2, 0.5, 0.5)]
+
+
 def test_a_fixation_that_ends_before_it_begins_is_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("observer,start_s,duration_s,x,y\n1,0.5,0.25,0.5,0.5\n1,1.5,-0.25,0.5,0.5\n")

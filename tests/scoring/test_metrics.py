@@ -144,9 +144,30 @@ def test_what_is_no_map_is_refused(metric):
         (p * float("nan"), p, "saliency holds NaN"), (p, p * float("nan"), "holds NaN"),
         (p / 0, p, "saliency holds infinite"), (p, p / 0, "holds infinite"), (p, p[..., :7], "expected equal"),
         (p[0, 0], p[0, 0], "expected equal"), (p[..., :0], p[..., :0], "at least one pixel"),
+        (p[:, :0], p[:, :0], "at least one pixel"),
     ):
         with pytest.raises(ValueError, match=message):
             metric(first, second)
+
+
+def test_a_batch_of_no_maps_has_no_scores_and_two_pixels_agree():
+    none = torch.zeros(0, 4, 4)
+    assert all(metric(none, none).shape == (0,) for metric in (cc, sim, kld, nss, auc_judd, auc_borji))
+    assert cc(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 3.0]])).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("step", [0.1, 0.3, 1])
+def test_auc_shuffled_is_the_area_by_hand_where_all_others_are_taken(step):
+    """Values lie on the thresholds; with no more others than fixations each draw takes them all."""
+    p = torch.arange(11, dtype=torch.float64).repeat(5)[torch.randperm(55, generator=seeded())].view(5, 11) * 0.1
+    order = torch.randperm(55, generator=seeded(1)).view(5, 11)
+    f, other = order < 9, order > 48
+    thresholds = [k * step for k in range(int(1 / step + 1e-9), -1, -1)]
+    hits = [0, *((p[f] >= t).double().mean().item() for t in thresholds), 1]
+    alarms = [0, *((p[other] >= t).double().mean().item() for t in thresholds), 1]
+    found = auc_shuffled(p, f, other, step=step, generator=seeded())
+    area = sum((b - a) * (up + down) / 2 for a, b, up, down in zip(alarms, alarms[1:], hits[1:], hits, strict=False))
+    assert found.item() == pytest.approx(area, abs=1e-12)
 
 
 def test_negative_distributions_wrong_steps_and_bad_baselines_are_refused():
@@ -157,6 +178,8 @@ def test_negative_distributions_wrong_steps_and_bad_baselines_are_refused():
         kld(p, p - 0.5)
     with pytest.raises(ValueError, match="step is 0"):
         auc_borji(p, p > 0.5, step=0)
+    with pytest.raises(ValueError, match=r"step is 1\.5"):
+        auc_borji(p, p > 0.5, step=1.5)
     with pytest.raises(ValueError, match="baseline holds NaN"):
         information_gain(p, p > 0.5, p * float("nan"))
     with pytest.raises(ValueError, match="other_fixations"):

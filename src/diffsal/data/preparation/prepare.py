@@ -306,6 +306,9 @@ def _fixations(path: Path, shown: Path, settings: Preparation, result: Prepared)
     found: Found = fixations(path, settings.recording, source.width, source.height)
     for word, count in found.lost.items():
         result.notes.append(f"{path}: {count:,} samples at {word} are lost samples and left out")
+    if found.repeated:
+        result.notes.append(f"{path}: {found.repeated:,} samples have the time of one before them and are left out; "
+                            "if they are another trial or the other eye, give them a table or an observer of their own")
     if not found.rows:
         raise InputError(f"{path}: no fixation in its samples lies on the picture ({found.outside} lie outside); check "
                          "the units, the pixels per degree and where the picture was shown")

@@ -76,12 +76,14 @@ class Recording:
 class Found:
     """``rows``: ``observer, start_s, duration_s, x, y`` (x, y fractions of the picture) of each fixation on it.
 
-    ``outside``: fixations beside it. ``lost``: samples that were written as a number, by that number.
+    ``outside``: fixations beside it. ``lost``: samples that were written as a number, by that number. ``repeated``:
+    samples left out because one before them has the same observer and time.
     """
 
     rows: list[tuple]
     outside: int
     lost: dict[str, int]
+    repeated: int
 
 
 def fixations(path: Path, recording: Recording, width: int, height: int) -> Found:
@@ -96,10 +98,12 @@ def fixations(path: Path, recording: Recording, width: int, height: int) -> Foun
     left, top, shown_width, shown_height = recording.place(width, height)
     find = by_velocity if recording.algorithm == "velocity" else by_dispersion
     rows: list[tuple] = []
-    outside = 0
+    outside = repeated = 0
     lost: dict[str, int] = {}
-    for number, samples in enumerate(read_samples(path, recording.units).values(), 1):
-        t, x, y = samples.T
+    for number, samples in enumerate(_every_sample(path, recording.units).values(), 1):
+        first = _first_at_each_time(samples)
+        repeated += len(samples) - len(first)
+        t, x, y = first.T
         for word, at in lost_numbers(x, y, recording.units).items():
             lost[word] = lost.get(word, 0) + int(at.sum())
             x, y = np.where(at, np.nan, x), np.where(at, np.nan, y)
@@ -115,7 +119,7 @@ def fixations(path: Path, recording: Recording, width: int, height: int) -> Foun
         outside += int((~kept).sum())
         rows += [(number, f.start, f.duration, *map(float, place))
                  for f, place, keep in zip(found, places, kept, strict=True) if keep]
-    return Found(rows, outside, lost)
+    return Found(rows, outside, lost, repeated)
 
 
 def lost_numbers(x: np.ndarray, y: np.ndarray, units: str) -> dict[str, np.ndarray]:
@@ -203,9 +207,17 @@ def _fixation(t: np.ndarray, x: np.ndarray, y: np.ndarray, group: np.ndarray, in
 def read_samples(path: Path, units: str = "px") -> dict[str, np.ndarray]:
     """Samples by observer, in the order of their names: float64 (n, 3): seconds, x, y, in the order of time.
 
-    The names of x and y may end in ``units`` (``x [px]``). NaN where the table says that a sample is lost.
-    :class:`InputError` names file, row and cause.
+    Of several at one time, the first. The names of x and y may end in ``units`` (``x [px]``). NaN where the table says
+    that a sample is lost. :class:`InputError` names file, row and cause.
     """
+    return {name: _first_at_each_time(samples) for name, samples in _every_sample(path, units).items()}
+
+
+def _first_at_each_time(samples: np.ndarray) -> np.ndarray:
+    return samples[np.unique(samples[:, 0], return_index=True)[1]]
+
+
+def _every_sample(path: Path, units: str) -> dict[str, np.ndarray]:
     by_observer: dict[str, list[tuple[float, float, float]]] = {}
     columns = [(axis, f"{axis}_{units}") for axis in "xy"]
     for row in tables.read_rows(path, ("observer", tables.in_seconds("t"), *columns)):
@@ -213,5 +225,4 @@ def read_samples(path: Path, units: str = "px") -> dict[str, np.ndarray]:
         by_observer.setdefault(tables.observer(row, path), []).append((tables.seconds(row, "t", path), x, y))
     if not by_observer:
         raise InputError(f"{path}: holds no sample; export the recording again")
-    samples = {name: np.array(by_observer[name]) for name in sorted(by_observer, key=tables.by_name)}
-    return {name: values[np.unique(values[:, 0], return_index=True)[1]] for name, values in samples.items()}
+    return {name: np.array(by_observer[name]) for name in sorted(by_observer, key=tables.by_name)}
