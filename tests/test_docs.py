@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import pkgutil
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from diffsal.cli.cluster import with_address
-from diffsal.cli.commands import application
+from diffsal.cli.commands import COMMANDS, application
 from diffsal.runtime import loading
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +60,13 @@ STARTED = (ROOT / "docs/getting-started.md").read_text()
 
 def arguments_of(line: str) -> list[str]:
     return with_address([word.removesuffix("…") for word in shlex.split(line)[1:]])
+
+
+def test_the_sites_page_of_commands_has_each_with_its_options():
+    """The page is made while the site is built, which the tests' environment cannot do."""
+    page = runpy.run_path(str(ROOT / "docs/site/pages.py"))["commands"]()
+    assert all(f"## {name}\n\n```text\nUsage: diffsal {name}" in page for name in COMMANDS)
+    assert "--sheet" in page
 
 
 @pytest.mark.parametrize("line", DIFFSAL)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mkdocs.structure.files import File
-
 ROOT = Path(__file__).parents[2]
 PAGES = {"../MODEL_CARD.md": "model-card.md", "../README.md": "index.md"}  # as docs/ links to them → on the site
 
@@ -16,9 +14,9 @@ def commands() -> str:
     import typer
     from typer.main import get_command
 
-    from diffsal.cli.commands import app
+    from diffsal.cli.commands import application
 
-    group = get_command(app)
+    group = get_command(application())
     context = typer.Context(group, info_name="diffsal")
     pages = ["# Commands\n\nEach as `diffsal COMMAND --help` prints it. Exit codes: 0 everything done; 1 an input or an output was at "
              "fault, and one line says which; 2 the command line was wrong.\n"]
@@ -31,6 +29,8 @@ def commands() -> str:
 
 def on_files(files, config):
     """Add the generated pages."""
+    from mkdocs.structure.files import File
+
     card = re.sub(r"\]\(docs/", "](", (ROOT / "MODEL_CARD.md").read_text())
     for name, content in (("commands.md", commands()), ("model-card.md", card)):
         files.append(File.generated(config, name, content=content))
