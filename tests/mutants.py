@@ -62,6 +62,7 @@ EQUIVALENT: dict[str, str] = {  # a part of the line, before or after → why no
     "count * count >=": "both ways draw each set as often",
     "torch.where(low == high": "it is multiplied by differences that are 0",
     "torch.where(constant, 2": "it is divided by its own sum",
+    "least= 0": "the mean of no fixation is NaN, too",
     "int( 2 / step": "no value lies above a threshold beyond 1",
     "cast=False": "the order of values is the same in double precision",
     "correction=0) - EPSILON": "either sign keeps a flat map finite",
