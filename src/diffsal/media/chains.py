@@ -8,7 +8,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,11 @@ def is_whole(path: str, format_name: str) -> bool:
     walk = {"gif": _is_gif_whole, "apng": _is_png_whole, "mpegts": _is_ts_whole}.get(format_name)
     if walk is None or not os.path.getsize(path):
         return True
+    return _walked(path, walk)
+
+
+def _walked(path: str, walk: Callable[[mmap.mmap], bool]) -> bool:
+    """What ``walk`` says of a file's bytes; False where they end in the middle of what it reads."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return walk(data)
@@ -101,13 +106,7 @@ def is_gapless(path: str, format_name: str) -> bool:
     """
     walk = {"ogg": _is_ogg_gapless, "mpegts": _is_ts_gapless, "mpeg": _is_ps_gapless, "asf": _is_asf_gapless}.get(
         format_name)
-    if walk is None:
-        return False
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            return walk(data)
-        except (IndexError, struct.error):
-            return False
+    return walk is not None and _walked(path, walk)
 
 
 def _is_ogg_gapless(data: mmap.mmap) -> bool:

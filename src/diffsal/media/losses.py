@@ -113,9 +113,9 @@ class Losses:
             complaint = complaint or "its pictures change their codec"
         if self.format in CHAINED_CONTAINERS and self.size.found and not self.size.is_cut_short:
             complaint = complaint if is_whole(self.path, self.format) else CHAINED_CONTAINERS[self.format]
-        # Where every byte was read, the clip itself waits
         if self.format == MOV and self.size.found and self.holes.waits and _lacks_fragment(self.path):
             return self.holes.found((), ())
+        # Where every byte was read, the clip itself waits
         is_read = self.size.found and gap < PACKED_CONTAINERS.get(self.format, 0) and complaint is None
         if not is_losing or is_read or not self.holes.waits:
             return complaint
