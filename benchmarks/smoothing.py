@@ -3,7 +3,8 @@
     python benchmarks/smoothing.py GAZE [--clips 021,BasketballDrive,Cactus,Couple,Lee,Traffic] [--weights compact]
 
 Each clip is predicted once without smoothing; what the finish would make of the maps is then computed for several
-settings. CC / SIM / NSS on every fifth frame that at least five people look at, means over frames, then clips.
+settings. CC / SIM / NSS on every fifth frame that at least five people look at, means over frames, then clips. With
+``--weights OUT/NAME-FOLD.safetensors`` each clip has the network of ``cross_validation.py`` that has not seen it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+from cross_validation import folds_of
 from gaze_clips import HELD_OUT, clips_of, parser_of
 from speakers import metrics, truth_of
 
 from diffsal.config import Finish
 from diffsal.data.databases import gaze
 from diffsal.media.source import open_source
-from diffsal.prediction.finish import smoothing_reach
+from diffsal.prediction.finish import smoothing_of
 from diffsal.prediction.maps import interpolate, smooth
 from diffsal.prediction.pipeline import predict, usual_every
 from diffsal.runtime.loading import load_engine
@@ -33,23 +35,22 @@ SCORED_EVERY = 5
 
 def main() -> None:
     options = parser_of(__doc__, "", ",".join(HELD_OUT)).parse_args()
-    engine = load_engine(options.weights)
-    engine.finish = replace(engine.finish, past_seconds=0.0, future_seconds=0.0)
+    folds = {scene: fold for fold, scenes in enumerate(folds_of(options.gaze)) for scene in scenes}
     scores: dict[str, np.ndarray] = {}
     for video, table in clips_of(options.gaze, options.clips):
-        source = open_source(video)
+        clip, source = gaze.read_clip(video, table), open_source(video)
+        engine = load_engine(options.weights.replace("FOLD", str(folds[clip.scene])))
+        engine.finish = replace(engine.finish, past_seconds=0.0, future_seconds=0.0)
         every = usual_every(engine, source)
         maps = [replace(m, frame=SimpleNamespace(index=m.frame.index, seconds=m.frame.seconds), maps=shrunk(m.maps))
                 for m in predict(engine, source).maps]
-        clip, size = gaze.read_clip(video, table), (round(HEIGHT * source.width / source.height), HEIGHT)
+        size = (round(HEIGHT * source.width / source.height), HEIGHT)
         wanted = [m.frame for m in maps[::SCORED_EVERY]]
         truths = [truth_of(clip, SimpleNamespace(seconds=f.seconds, image=np.empty((*size[::-1], 1)))) for f in wanted]
         rows = []
-        for setting in SETTINGS:
-            finish = Finish(past_seconds=setting[0], future_seconds=setting[1])
-            scales = [seconds * source.frame_rate for seconds in setting]
-            smoothed = smooth(maps[::every], *smoothing_reach(finish, source.frame_rate, every), *scales)
-            found = interpolate(smoothed, deque(wanted))
+        for past, future in SETTINGS:
+            smoothing = smoothing_of(Finish(past_seconds=past, future_seconds=future), source.frame_rate, every)
+            found = interpolate(smooth(maps[::every], smoothing), deque(wanted))
             rows.append(np.mean([metrics(cv2.resize(m.maps[0], size), *truth)
                                  for m, truth in zip(found, truths, strict=True) if truth is not None], axis=0))
         scores[f"{video.parent.name} {video.stem}"] = np.array(rows)

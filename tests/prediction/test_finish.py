@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy import ndimage, special
 
 from diffsal.config import Finish
-from diffsal.prediction.finish import brightness, energy, finish_map, moving_alone, prior_gain, smoothing_reach
+from diffsal.prediction.finish import brightness, energy, finish_map, moving_alone, prior_gain, smoothing_of
 
 
 def random(*shape, seed=1) -> np.ndarray:
@@ -103,8 +103,8 @@ def test_an_exponent_of_two_squares_the_map():
 
 def test_maps_count_from_two_and_a_half_time_constants_before_to_one_and_a_half_after():
     finish = Finish(past_seconds=0.2, future_seconds=0.1)
-    assert smoothing_reach(finish, 25) == (12, 3) and smoothing_reach(Finish(), 25) == (0, 0)
-    assert smoothing_reach(finish, 25, 2) == (12, 2) and smoothing_reach(finish, 30, 4) == (12, 4)
+    assert smoothing_of(finish, 25) == (12, 3, 5, 2.5) and smoothing_of(Finish(), 25) == (0, 0, 0, 0)
+    assert smoothing_of(finish, 25, 2) == (12, 2, 5, 2.5) and smoothing_of(finish, 30, 4) == (12, 4, 6, 3)
 
 
 def test_nothing_is_done_by_default():

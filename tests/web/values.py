@@ -25,7 +25,7 @@ from diffsal.media.source import Frame
 from diffsal.prediction import speakers
 from diffsal.prediction.face_tracks import FaceTracks, crop_face
 from diffsal.prediction.faces import FaceDetector
-from diffsal.prediction.finish import brightness, finish_map, moving_alone, smoothing_reach
+from diffsal.prediction.finish import brightness, finish_map, moving_alone, smoothing_of
 from diffsal.prediction.hearing import Synchrony
 from diffsal.prediction.maps import FinishedMaps, smooth
 from diffsal.prediction.noise import frame_noise
@@ -109,9 +109,7 @@ def smoothed() -> list[list[float]]:
         FinishedMaps(Frame(2 * k, 2 * k / frame_rate, shot(0)), np.array([[[k * k % 7, k]]], np.float32))
         for k in range(9)
     ]
-    reach = smoothing_reach(finish, frame_rate)
-    means = smooth(maps, *reach, frame_rate * finish.past_seconds, frame_rate * finish.future_seconds)
-    return [mean.maps.ravel().tolist() for mean in means]
+    return [mean.maps.ravel().tolist() for mean in smooth(maps, smoothing_of(finish, frame_rate))]
 
 
 def synchrony() -> np.ndarray:

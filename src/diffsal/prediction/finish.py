@@ -7,6 +7,7 @@ the weights' metadata, says how much of each. NumPy and OpenCV only, at the map'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -50,10 +51,20 @@ def finish_map(
     return saliency.astype(np.float32)
 
 
-def smoothing_reach(finish: Finish, frame_rate: float, every: int = 1) -> tuple[int, int]:
-    """How many frames before one and after it the maps are part of its own, where every ``every``-th has one."""
-    before, after = PAST_REACH * finish.past_seconds * frame_rate, FUTURE_REACH * finish.future_seconds * frame_rate
-    return int(before / every) * every, int(after / every) * every
+class Smoothing(NamedTuple):
+    """A mean over time, all in frames: how far the maps before and after one count, and their time constants."""
+
+    before: int
+    after: int
+    past: float
+    future: float
+
+
+def smoothing_of(finish: Finish, frame_rate: float, every: int = 1) -> Smoothing:
+    """The mean over time of ``finish`` where every ``every``-th frame has a map."""
+    past, future = finish.past_seconds * frame_rate, finish.future_seconds * frame_rate
+    before, after = (int(reach / every) * every for reach in (PAST_REACH * past, FUTURE_REACH * future))
+    return Smoothing(before, after, past, future)
 
 
 def prior_gain(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from diffsal.media.source import Frame
+from diffsal.prediction.finish import Smoothing
 from diffsal.prediction.speakers import SpeakingFace
 from diffsal.shapes import Float
 
@@ -70,13 +71,12 @@ def enlarge(values: Float[ndarray, "h w"], size: tuple[int, int]) -> Float[ndarr
     return values if values.shape == size else cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def smooth(
-    finished: Iterable[FinishedMaps], before: int, after: int, past: float, future: float
-) -> Iterator[FinishedMaps]:
+def smooth(finished: Iterable[FinishedMaps], smoothing: Smoothing) -> Iterator[FinishedMaps]:
     """Each map as the mean of those up to ``before`` frames before it and ``after`` after it.
 
-    A map weighs exp(−distance / ``past``) before it and exp(−distance / ``future``) after it, all in frames.
+    A map weighs exp(−distance / ``past``) before it and exp(−distance / ``future``) after it.
     """
+    before, after, past, future = smoothing
     kept: deque[tuple[int, ndarray]] = deque()  # without their pictures
     waiting: deque[FinishedMaps] = deque()
 

@@ -26,7 +26,7 @@ from diffsal.diffusion.schedule import NoiseSchedule
 from diffsal.media.mel import Sound
 from diffsal.media.source import Frame, Source, open_source
 from diffsal.media.threads import PREFETCHED, ahead, prefetch
-from diffsal.prediction.finish import brightness, finish_map, moving_alone, smoothing_reach
+from diffsal.prediction.finish import brightness, finish_map, moving_alone, smoothing_of
 from diffsal.prediction.hearing import Heard, Hearing
 from diffsal.prediction.maps import FinishedMaps, Predictions, enlarge, interpolate, smooth
 from diffsal.prediction.noise import frame_noise
@@ -96,8 +96,9 @@ def predict(
         raise ValueError(f"every is {every}, expected 1 to {engine.config.num_frames // 2}")
     opened = source if isinstance(source, Source) else open_source(source)
     every = every or usual_every(engine, opened)
-    reach = smoothing_reach(engine.finish, opened.frame_rate, every)
-    plan = Plan(engine.config.num_frames, every, 1, start, end, start_index, end_index, indices, *reach)
+    smoothing = smoothing_of(engine.finish, opened.frame_rate, every)
+    plan = Plan(engine.config.num_frames, every, 1, start, end, start_index, end_index, indices,
+                smoothing.before, smoothing.after)
     stream = Stream(engine, opened, plan, [None if mute else sound_for(engine, opened)], batch_size, drawn)
     maps = stream.maps(sampling, samples)
     return Predictions(maps if opened is source else _warning(maps, opened))
@@ -331,11 +332,9 @@ class Stream:
 
     def smooth(self, finished: Iterable[FinishedMaps]) -> Iterable[FinishedMaps]:
         """Each finished map as the mean of those around it in time, where the plan counts these as part of it."""
-        before, after, finish = self.plan.maps_before, self.plan.maps_after, self.engine.finish
-        if not before and not after:
+        if not self.plan.maps_before and not self.plan.maps_after:
             return finished
-        return smooth(finished, before, after, *(
-            seconds * self.source.frame_rate for seconds in (finish.past_seconds, finish.future_seconds)))
+        return smooth(finished, smoothing_of(self.engine.finish, self.source.frame_rate, self.plan.every))
 
     def enlarged(self, finished: FinishedMaps) -> FinishedMaps:
         """Finished maps at the network's size."""
