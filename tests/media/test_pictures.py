@@ -23,6 +23,7 @@ from diffsal.media.pictures import (
     write_map,
     write_picture,
 )
+from diffsal.media.source import open_source
 
 CORNERS = np.zeros((32, 48, 3), np.uint8)
 CORNERS[:16, :24], CORNERS[:16, 24:], CORNERS[16:, :24], CORNERS[20:, 40:] = (255, 0, 0), (0, 255, 0), (0, 0, 255), 255
@@ -228,3 +229,95 @@ def test_the_hidden_value_of_a_grey_png_of_16_bits_is_white(tmp_path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 0, 0, 0, 0)) + chunk(
         b"tRNS", b"\x12\x34") + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
     assert read_picture(path)[..., 0].tolist() == [[255, 0x12], [255, 0]]
+
+
+VALUES = np.linspace(0, 1, 30 * 40).reshape(30, 40)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["f2", "i1", "i2", "u2", "white is 0"])
+def test_tiffs_of_every_kind_of_number(tmp_path, order, compression, kind):
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "a.tif"
+    highest = {"i1": 127, "i2": 32_767, "f2": 1}.get(kind, 65_535)
+    stored = (VALUES / 2 * highest).astype("f2") if kind == "f2" else np.rint(VALUES / 2 * highest)
+    stored = (65_535 - stored).astype("u2") if kind.startswith("w") else stored.astype(kind)
+    tifffile.imwrite(path, stored, byteorder=order, compression=compression,
+                     photometric="miniswhite" if kind.startswith("w") else "minisblack")
+    wanted = tifffile.imread(path) / highest
+    wanted = 1 - wanted if kind.startswith("w") else wanted
+    if kind == "i2" and order == ">" and compression:
+        with pytest.raises(InputError, match=r"a\.tif: .*signed words cannot be read; save it as unsigned"):
+            read_map(path)
+        return
+    assert np.abs(read_map(path) - wanted).max() < 1e-5
+    assert np.abs(read_picture(path) / 255 - wanted[..., None]).max() < 0.0021
+
+
+@pytest.mark.parametrize("kind", ["i1", "i2", "f2"])
+def test_a_tiff_below_zero_is_no_map(tmp_path, kind):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", np.full((8, 8), -3, kind))
+    with pytest.raises(InputError, match=r"a\.tif: holds negative values"):
+        read_map(tmp_path / "a.tif")
+
+
+def test_tiffs_that_decoders_take_for_others_are_refused(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    colours = np.stack([VALUES, 1 - VALUES, VALUES[::-1]])
+    tifffile.imwrite(tmp_path / "planes16.tif", np.rint(colours * 65_535).astype("u2"), photometric="rgb",
+                     planarconfig="separate")
+    tifffile.imwrite(tmp_path / "planesf.tif", colours.astype("f4"), photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(tmp_path / "planes8.tif", np.rint(colours * 255).astype("u1"), photometric="rgb",
+                     planarconfig="separate")
+    whole = tmp_path / "jpeg2000.tif"
+    Image.fromarray(np.rint(VALUES * 255).astype("u1")).save(whole)
+    data, entry = bytearray(whole.read_bytes()), struct.pack("<HHI", 259, 3, 1)
+    at = data.index(entry) + len(entry)
+    data[at : at + 2] = struct.pack("<H", 34_712)  # the number of JPEG 2000: OpenCV shows black
+    whole.write_bytes(data)
+    for name, said in (("planes16", "a plane for each colour"), ("planesf", "a plane for each colour"),
+                       ("jpeg2000", r"compression \(34712\)")):
+        for read in (read_picture, read_grey):
+            with pytest.raises(InputError, match=rf"{name}\.tif: .*{said}"):
+                read(tmp_path / f"{name}.tif")
+    assert np.abs(read_picture(tmp_path / "planes8.tif") / 255 - colours.transpose(1, 2, 0)).max() < 0.0021
+
+
+def test_deep_colours_that_only_one_decoder_knows_are_not_damaged(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    colours = np.repeat(np.rint(VALUES * 65_535).astype("u2")[..., None], 3, 2)
+    tifffile.imwrite(tmp_path / "a.tif", colours, photometric="rgb", compression="lzma")
+    assert np.abs(read_map(tmp_path / "a.tif") - VALUES).max() < 0.005
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_pfm_in_colour(tmp_path, order):
+    colours = np.stack([VALUES, 1 - VALUES, VALUES[::-1]], -1)
+    scale = -1 if order == "<" else 1
+    path = tmp_path / "a.pfm"
+    path.write_bytes(f"PF\n40 30\n{scale}.0\n".encode() + colours[::-1].astype(f"{order}f4").tobytes())
+    assert np.abs(read_picture(path) / 255 - colours).max() < 0.0021
+    assert np.abs(read_map(path) - colours @ [0.299, 0.587, 0.114]).max() < 1e-4
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"a\.pfm: "):
+        read_picture(path)
+    path.write_bytes(b"PF\n400000 300000\n-1.0\n")
+    with pytest.raises(InputError, match="more than"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("suffix", [".hif", ".mpo"])
+def test_files_of_cameras_are_one_picture(tmp_path, suffix):
+    views = [Image.fromarray(CORNERS), Image.fromarray(255 - CORNERS)]
+    views[0].save(tmp_path / "a.mpo", save_all=True, append_images=views[1:], quality=95)
+    path = (tmp_path / "a.mpo").rename(tmp_path / f"a{suffix}")
+    source = open_source(path)
+    assert source.is_picture and len(list(source.frames())) == 1
+
+
+def test_a_drawing_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="64" height="48"/>')
+    with pytest.raises(InputError, match=r"a\.svg: (holds nothing that can be decoded; convert .* to PNG|not a video)"):
+        open_source(tmp_path / "a.svg")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from diffsal.files import write_whole
 from diffsal.media.chains import avif_frames, webp_frames
 
 PICTURE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".ppm",
-    ".pgm", ".pfm",
+    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".hif",
+    ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jpe", ".mpo",
 )
 WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 MOST_PIXELS = 178_956_970  # Pillow's own limit; one picture above it takes gigabytes
@@ -34,6 +35,11 @@ SHORT_FRAME_MS = 100
 READABLE = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "HEIF", "TIFF", "GIF", "BMP", "PPM", "JPEG2000")  # none runs programs
 ANIMATED = ("WEBP", "AVIF")  # read here; FFmpeg reads those of PNG and GIF
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+COLOUR_PFM = re.compile(rb"PF\s+(\d+)\s+(\d+)\s")
+BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANES, SAMPLE_FORMAT = 258, 259, 262, 277, 284, 339  # tags of a TIFF
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # values of its SAMPLE_FORMAT
+WHITE_IS_ZERO = 0  # of its PHOTOMETRIC
+TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000)  # of others, decoders give black or noise
 HIGHEST_WORD = 65_535
 
 
@@ -169,12 +175,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
             check_size(str(path), *image.size)
+            if image.format == "TIFF":
+                _check_tiff(path, image.tag_v2)
             yield image
     except InputError:
         raise
     except UnidentifiedImageError:
-        if data[:4] in TIFF_MAGIC:
-            yield _decode_tiff(path, data)
+        if data[:4] in TIFF_MAGIC or COLOUR_PFM.match(data):
+            yield _decode_floats(path, data)
             return
         hint = " (for HEIC: pip install pi-heif)" if data[4:8] == b"ftyp" and "HEIF" not in Image.OPEN else ""
         raise InputError(f"{path}: not a picture that can be decoded{hint}; replace or remove it") from None
@@ -185,16 +193,35 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise InputError(f"{path}: the picture is damaged or cut short ({reason}); fetch it again") from None
 
 
-def _decode_tiff(path: Path, data: bytes) -> Image.Image:
-    """A TIFF that Pillow does not know (float64, float colours); its grey values lie in ``info["grey"]``."""
+def _check_tiff(path: Path, tags: Any) -> None:
+    """:class:`InputError` for a TIFF that decoders take for another without a word."""
+    compression = tags.get(COMPRESSION, 1)
+    if compression not in TIFF_COMPRESSIONS:
+        raise InputError(f"{path}: this TIFF's compression ({compression}) cannot be read; save it with LZW or none")
+    bits = max(np.atleast_1d(tags.get(BITS, 1)).tolist())
+    if bits == 16 and compression != 1 and tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == SIGNED and tags.prefix == b"MM":
+        raise InputError(f"{path}: a compressed big-endian TIFF of signed words cannot be read; save it as unsigned")
+    if tags.get(PLANES, 1) == 2 and tags.get(SAMPLES, 1) > 1 and bits > 8:
+        raise InputError(f"{path}: a TIFF of more than 8 bits with a plane for each colour cannot be read; save it "
+                         "with the colours of each pixel together")
+
+
+def _decode_floats(path: Path, data: bytes) -> Image.Image:
+    """What Pillow does not know: TIFFs of float64 or float colours, PFM in colour; grey values in ``info["grey"]``."""
     from PIL import TiffImagePlugin
 
+    pfm = COLOUR_PFM.match(data)
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data[2] in (43, 0) and 43 in data[2:4] else data[:8])
-        file = io.BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-        check_size(str(path), int(tags[256]), int(tags[257]))
+        if pfm:
+            check_size(str(path), int(pfm[1]), int(pfm[2]))
+        else:
+            is_big = data[2] in (43, 0) and 43 in data[2:4]
+            tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if is_big else data[:8])
+            file = io.BytesIO(data)
+            file.seek(tags.next)
+            tags.load(file)
+            check_size(str(path), int(tags[256]), int(tags[257]))
+            _check_tiff(path, tags)
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would speak before our one line does
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except InputError:
@@ -203,11 +230,13 @@ def _decode_tiff(path: Path, data: bytes) -> Image.Image:
         values = None
     if values is None:
         raise InputError(f"{path}: not a picture that can be decoded; replace or remove it")
-    values = values.astype(np.float32)
+    if not pfm and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and values.dtype.kind == "u":
+        values = np.invert(values)
+    values = values if values.dtype == np.uint16 else values.astype(np.float32)
     colours = values if values.ndim == 2 else values[..., 2::-1]
     image = Image.fromarray(_as_bytes(colours))
     image.info["grey"] = values if values.ndim == 2 else cv2.cvtColor(values[..., :3], cv2.COLOR_BGR2GRAY)
-    image.format = "TIFF"
+    image.format = "PPM" if pfm else "TIFF"
     return image
 
 
@@ -216,6 +245,8 @@ def _formats(data: bytes) -> list[str]:
     from PIL import AvifImagePlugin, Jpeg2KImagePlugin, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
 
     Image.preinit()
+    for order, mode in ((b"II", "I;16"), (b"MM", "I;16B")):  # half floats as words, of which _deep_values makes floats
+        TiffImagePlugin.OPEN_INFO.setdefault((order, 1, (FLOAT,), 1, (16,), ()), (mode, mode))
     if data[4:8] == b"ftyp" and "HEIF" not in Image.OPEN:
         try:
             import pi_heif
@@ -275,9 +306,8 @@ def _as_grey(image: Image.Image) -> np.ndarray:
         file.seek(0)
         data = np.frombuffer(file.read(), np.uint8)
         grey = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-        if grey is None:
-            raise ValueError("its colours of more than 8 bits cannot be decoded")
-        return grey if grey.dtype in (np.uint8, np.uint16) else grey.astype(np.float32)
+        if grey is not None:
+            return grey if grey.dtype in (np.uint8, np.uint16) else grey.astype(np.float32)
     image.load()
     upright: Any = ImageOps.exif_transpose(image)
     values = _deep_values(image, upright)
@@ -287,18 +317,29 @@ def _as_grey(image: Image.Image) -> np.ndarray:
         light = np.asarray(upright.convert("RGBA").convert("RGB").convert("L")).astype(np.uint16)
         alpha = np.asarray(upright.convert("RGBA"))[..., 3].astype(np.uint16)
         return ((light * alpha + 127) // 255).astype(np.uint8)
-    return np.asarray(upright.convert("L"))
+    return np.asarray((upright.convert("RGB") if upright.mode == "LAB" else upright).convert("L"))
 
 
 def _deep_values(image: Image.Image, upright: Image.Image) -> np.ndarray | None:
-    """The grey values of an image of more than 8 bits, uint16 or float32; None of all others."""
-    if upright.mode not in ("F", "I") and not upright.mode.startswith("I;16"):
+    """The grey values of an image of more than 8 bits or with signs, uint16 or float32; None of all others."""
+    tags: Any = getattr(image, "tag_v2", {})
+    kind = tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0]
+    is_signed_byte = kind == SIGNED and upright.mode == "L"
+    if not is_signed_byte and upright.mode not in ("F", "I") and not upright.mode.startswith("I;16"):
         return None
     values = np.asarray(upright)
-    if image.format == "TIFF" and upright.mode == "I" and image.tag_v2.get(339, (1,))[0] == 1:  # type: ignore[attr-defined]
+    if upright.mode.startswith("I;16") and kind == FLOAT:  # see _formats
+        return values.astype(np.uint16).view(np.float16).astype(np.float32)
+    if kind == SIGNED and _bits(image) <= 16:
+        values = values.astype(np.int8) if is_signed_byte else values
+        highest = np.iinfo(np.int8 if is_signed_byte else np.int16).max
+        is_dark = values.min() < 0
+        return values.astype(np.float32) if is_dark else np.rint(values * (HIGHEST_WORD / highest)).astype(np.uint16)
+    if tags and upright.mode == "I" and kind == UNSIGNED:
         values = values.view(np.uint32)  # Pillow's have a sign
     is_word = upright.mode.startswith("I;16") or (image.format == "PPM" and upright.mode == "I")
-    return values.astype(np.uint16 if is_word else np.float32)
+    values = values.astype(np.uint16 if is_word else np.float32)
+    return HIGHEST_WORD - values if is_word and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else values
 
 
 def _bits(image: Image.Image) -> int:
@@ -306,5 +347,5 @@ def _bits(image: Image.Image) -> int:
     if image.format == "PNG":
         tiles = image.tile  # type: ignore[attr-defined]
         return 16 if any("16" in str(tile[3]) for tile in tiles) else 8
-    bits = image.tag_v2.get(258, 8)  # type: ignore[attr-defined]
+    bits = image.tag_v2.get(BITS, 8)  # type: ignore[attr-defined]
     return max(bits) if isinstance(bits, tuple) else int(bits)

@@ -342,7 +342,10 @@ def _probe(source: Source) -> Source:
         stream = picture_stream(container)
         if stream is None:
             found = {"a cover" if s.type == "video" else s.type for s in container.streams if s.codec_context}
-            kinds = " and ".join(sorted(found)) or "nothing known"
+            if not found:
+                raise InputError(f"{source.name}: holds nothing that can be decoded; convert a video to MP4, a picture "
+                                 "to PNG")
+            kinds = " and ".join(sorted(found))
             raise InputError(f"{source.name}: holds no video, only {kinds}; give a file with a picture")
         sound = sound_stream(container)
         source.origin_seconds = start_seconds(stream, sound)
