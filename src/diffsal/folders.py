@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from diffsal.errors import InputError
@@ -68,12 +69,25 @@ def numbered_names(folder: Path, suffixes: tuple[str, ...]) -> dict[int, str]:
     By name only: a database has a million of them, and paths take time and room.
     """
     found: dict[int, str] = {}
+    for number, name in _numbers(folder, suffixes):
+        found.setdefault(number, name)
+    return found
+
+
+def check_numbers(folder: Path, suffixes: tuple[str, ...]) -> None:
+    """:class:`InputError` where two files have one number: maps that lie beside overlays, say."""
+    found: dict[int, str] = {}
+    for number, name in _numbers(folder, suffixes):
+        if found.setdefault(number, name) != name:
+            raise InputError(f"{folder}: {found[number]} and {name} have one number; leave only the maps there")
+
+
+def _numbers(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     for name in list_names(folder):
         stem, dot, ending = name.rpartition(".")
         number = trailing_number(stem)
         if number is not None and dot + ending.lower() in suffixes:
-            found.setdefault(number, name)
-    return found
+            yield number, name
 
 
 def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:

@@ -13,9 +13,10 @@ from scipy.io import loadmat, savemat
 
 from diffsal.data.databases import DATASETS, synthetic
 from diffsal.errors import InputError
+from diffsal.media.pictures import write_map
 from diffsal.scoring import jobs as scoring
 from diffsal.scoring import results as scores
-from diffsal.scoring.evaluate import evaluate
+from diffsal.scoring.evaluate import evaluate, score
 from diffsal.scoring.ground_truth import GroundTruth
 from diffsal.scoring.protocols import PROTOCOLS
 from diffsal.scoring.results import ClipScores
@@ -213,3 +214,21 @@ def test_timesteps_are_spaced_as_the_weights_say_unless_told_otherwise(tmp_path,
     map_sources._network.cache_clear()
     found = evaluate("gaze", root, path, tmp_path / "other", split="play", clips=["ball"], baselines=False)
     assert len(found["problems"]) == 1 and "its spacing is '[/b]', expected one of linspace" in found["problems"][0]
+
+
+def test_maps_beside_overlays_and_maps_that_are_no_pictures_are_told(tmp_path):
+    root = synthetic.write("ucf_sports", tmp_path / "db")
+    one, other = DATASETS["ucf_sports"](root, "test")[:2]
+    for clip in (one, other):
+        for i in clip.annotated:
+            write_map(tmp_path / "maps" / clip.name / f"{i:06d}.png", clip.saliency_map(i))
+    write_map(tmp_path / "maps" / one.name / "a_overlay_000003.png", one.saliency_map(0))
+    for path in (tmp_path / "maps" / other.name).iterdir():
+        np.save(path.with_suffix(".npy"), np.ones((4, 4)))
+        path.unlink()
+    document = score(
+        tmp_path / "maps", root, tmp_path / "out", protocol="mit", baselines=False, clips=(one.name, other.name))
+    assert document["problems"][0] == (
+        f"{tmp_path}/maps/{one.name}: 000003.png and a_overlay_000003.png have one number; leave only the maps there")
+    assert f"/{other.name}: no map for frame " in document["problems"][1]
+    assert "0.npy is none: write PNG or float TIFF" in document["problems"][1]

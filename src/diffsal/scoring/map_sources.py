@@ -16,7 +16,7 @@ from diffsal.config import Spacing
 from diffsal.data.clip import Clip
 from diffsal.data.databases import record_of
 from diffsal.errors import InputError
-from diffsal.folders import find_file, list_folders, numbered_files
+from diffsal.folders import check_numbers, find_file, list_folders, list_names, numbered_files
 from diffsal.media.pictures import PICTURE_SUFFIXES, read_map, write_picture
 from diffsal.media.shifted_sound import ShiftedSound
 from diffsal.media.source import Source
@@ -30,6 +30,7 @@ from diffsal.weights.catalogue import find
 from diffsal.weights.metadata import sha256_of
 
 Sounds = Literal["own", "muted", "other"]
+ARRAY_SUFFIXES = (".npy", ".npz", ".mat", ".pt", ".pth", ".h5", ".exr", ".hdr")  # in which models' maps are kept, too
 WORDS = {"own": "", "muted": ", muted", "other": ", moved sound"}
 
 
@@ -48,13 +49,18 @@ class MapFolder:
     def maps(
         self, clip: Clip, wanted: list[int], problems: list[str]
     ) -> Iterator[tuple[int, Float[np.ndarray, "h w"] | InputError]]:
-        """For each ``wanted`` frame its map in [0, 1], float32 of any size, or what is wrong with it."""
+        """For each ``wanted`` frame its map in [0, 1], float32 of any size, or what is wrong with it.
+
+        Raises :class:`InputError` where two files have one number.
+        """
         found = self._found(clip)
+        if not is_single_file(clip):
+            check_numbers(self._place(clip), PICTURE_SUFFIXES)
         size = None
         for index in wanted:
             try:
                 if index not in found:
-                    raise InputError(f"{self._place(clip)}: no map for frame {index} of {clip.name}; predict it again")
+                    raise InputError(self._missing(clip, index))
                 saliency = read_map(found[index])
                 size = size or saliency.shape
                 if saliency.shape != size:
@@ -78,6 +84,12 @@ class MapFolder:
 
     def _place(self, clip: Clip) -> Path:
         return self.root if is_single_file(clip) else self.folder(clip) or self.root / clip.name
+
+    def _missing(self, clip: Clip, index: int) -> str:
+        place = self._place(clip)
+        others = [name for name in list_names(place) if name.lower().endswith(ARRAY_SUFFIXES)]
+        hint = f"maps are pictures, {others[0]} is none: write PNG or float TIFF" if others else "predict it again"
+        return f"{place}: no map for frame {index} of {clip.name}; {hint}"
 
     def _picture(self, clip: Clip) -> dict[int, Path]:
         for place in (self.root / clip.split, self.root):
