@@ -51,6 +51,7 @@ def text(separator=",", decimal=".", header="observer,t_s,x,y", newline="\n", qu
     ("a unit in Greek and Latin-1.csv", text(header="observer,t (µs),x,y").replace("0.004", "4000").encode("latin-1")),
     ("units after a stroke.csv", text(header="observer,t / s,x / px,y / px").encode()),
     ("units as words.csv", text(header="observer,t [milliseconds],x,y").replace("0.004", "4").encode()),
+    ("pixels as words.csv", text(header="observer,t_s,X [pixels],Y_pixel").encode()),
     ("two marks.csv", b"\xef\xbb\xbf\xef\xbb\xbf" + text().encode()),
     ("time of day.csv", text().replace("0.004", "0:00:00.004").encode()),
     ("single quotes.csv", text(header="'observer','t_s','x','y'").encode()),
@@ -88,6 +89,12 @@ def test_any_export_gives_the_same_numbers(tmp_path, name, data):
     (b'observer,t_s,x,y,note\n1,0.0,5,5,"wide\n1,0.1,5,5,a\n1,0.2,5,5,b\n', "holds whole rows; a quote before it"),
     (b"observer,t_s,x,y\n", "holds no sample"),
     (b"observer,t_s,x [deg],y [deg]\n1,0.0,5,5\n", "no column x, y: expected observer,.*x or x_px"),
+    (b"# Subject:\tP1\nTime\tType\tTrial\tL POR X [px]\tL POR Y [px]\n1000\tSMP\t1\t5\t4\n",  # SMI's BeGaze
+     "no column observer, t_s, x, y: .*; there are time, type, trial, l_por_x_px, l_por_y_px$"),
+    ("Recording timestamp [µs]\tParticipant name\tGaze point X [DACS px]\n0\tP1\t500\n".encode("utf-16"),  # Tobii
+     "; there are recording_timestamp_us, participant_name, gaze_point_x_dacs_px$"),
+    (b"PK\x03\x04\x14\0\x06\0\x08\0\0\0", "is a workbook of Excel or an archive, and no text; export the table as CSV"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "is a workbook of Excel"),
 ])
 def test_what_cannot_be_read_names_file_row_and_cause(tmp_path, data, message):
     path = tmp_path / "a.csv"
@@ -170,6 +177,16 @@ def test_fixations_in_milliseconds_in_percent_and_lost(tmp_path):
     path.write_text("observer,start_s,duration_s,x,y\nP1,nan,1,.5,.5\n")
     with pytest.raises(InputError, match=r"a\.csv: line 2: its start_s 'nan' is no time"):
         gaze.read_clip(path, path)
+
+
+def test_places_of_fixations_with_their_unit(tmp_path):
+    names = "Observer,Start [ms],Duration [ms],x,y,X [fraction],Y (fraction)"
+    (tmp_path / "a.csv").write_text(f"{names}\n1,0,500,480,270,.25,.5\n")
+    clip = gaze.read_clip(tmp_path / "a.csv", tmp_path / "a.csv")
+    assert clip.fixations.tolist() == [[1, 0, 0.5, 0.25, 0.5]]
+    (tmp_path / "a.csv").write_text("Observer,Start [ms],Duration [ms],x [px],y [px]\n1,0,9,480,270\n")
+    with pytest.raises(InputError, match=r"no column x, y: .*x or x_fraction,.*; there are observer, .*, x_px, y_px$"):
+        gaze.read_clip(tmp_path / "a.csv", tmp_path / "a.csv")
 
 
 def test_pictures_that_a_table_calls_by_ending_and_folder_and_what_is_left_out(tmp_path):

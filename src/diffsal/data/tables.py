@@ -26,11 +26,15 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 SEPARATORS = ",;\t| "
 COMMENTS = ("#", "%", "//")
 MOST_LINES_BEFORE = 200  # the names of columns: titles, comments, who exported it and when
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # what .xlsx and .xls begin with
+MOST_NAMES_TOLD = 12  # of the columns that are there, where one is missing
 LARGEST_NUMBER = 2.0**53  # of an observer; above, a float stands for several
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # what the name of a column of times ends in
 UNIT_WORDS = (  # other words for these, at the end of a name in small letters
     (re.compile(r"_secs?$|_seconds?$"), "_s"), (re.compile(r"_msecs?$|_milliseconds?$"), "_ms"),
     (re.compile(r"_[\u00b5\u03bc]s$|_usecs?$|_microseconds?$"), "_us"), (re.compile(r"_nanoseconds?$"), "_ns"),
+    (re.compile(r"_pix(els?)?$"), "_px"), (re.compile(r"_degrees?$|_\u00b0$|_dva$"), "_deg"),
+    (re.compile(r"_fractions$"), "_fraction"),
 )
 THOUSANDS = (  # a number that may be one, its mark, and other cells in which the decimal mark is the other one
     (re.compile(r"[+-]?[1-9]\d{0,2},\d{3}"), "comma", re.compile(r"[+-]?\d*\.\d+"), "point"),
@@ -108,6 +112,11 @@ def number_or_lost(row: Row, column: str, path: Path) -> float:
     return float("nan") if row.cells[column].lower() in LOST_WORDS else number(row, column, path)
 
 
+def place(row: Row, names: tuple[str, str], path: Path) -> float:
+    """:func:`number_or_lost` of the column ``names`` (``x`` and ``x_px``): of both the one that names its unit."""
+    return number_or_lost(row, names[names[1] in row.cells], path)
+
+
 def observer(row: Row, path: Path) -> str:
     """Who looked. :class:`InputError` where the cell is empty: rows of several people would become one person's."""
     name = row.cells["observer"]
@@ -172,6 +181,7 @@ def _rows(path: Path, lines: _Lines, columns: tuple[str | tuple[str, ...], ...])
 def _header(path: Path, lines: _Lines, wanted: list[tuple[str, ...]]) -> tuple[list[str], str]:
     """The names of the columns, from the first line that has all of ``wanted``, and what separates them."""
     nearest: list[str] = [choice[0] for choice in wanted]  # the fewest that a line lacks
+    there: list[str] = []  # the names on that line
     is_empty = True
     for line in lines:
         is_empty = is_empty and not line.strip()
@@ -185,13 +195,17 @@ def _header(path: Path, lines: _Lines, wanted: list[tuple[str, ...]]) -> tuple[l
                 if twice:
                     raise InputError(f"{path}: two columns are called {twice[0]}; give each a name of its own")
                 return names, separator
-            nearest = min(nearest, missing, key=len)
+            is_table = separator != " " or not any(other in bare for other in SEPARATORS[:-1])  # and no words
+            if is_table and (len(missing), -len(names)) < (len(nearest), -len(there)):
+                nearest, there = missing, names
         if lines.number >= MOST_LINES_BEFORE:
             break
     if is_empty:
         raise InputError(f"{path}: the file is empty; export the table again")
     expected = ",".join(" or ".join(choice) for choice in wanted)
-    raise InputError(f"{path}: no column {', '.join(nearest)}: expected {expected}")
+    told = ", ".join(name[:40] for name in there[:MOST_NAMES_TOLD]) + " …" * (len(there) > MOST_NAMES_TOLD)
+    there_are = f"; there are {told}" if len(there) > 1 else ""
+    raise InputError(f"{path}: no column {', '.join(nearest)}: expected {expected}{there_are}")
 
 
 def _column(cell: str) -> str:
@@ -213,7 +227,10 @@ class _Lines:
         self.path, self.number, self._read = path, 0, 0
         self._compressed = path.stat().st_size if path.suffix.lower() == ".gz" else None
         buffered = io.BufferedReader(file) if not isinstance(file, io.BufferedReader) else file  # type: ignore
-        encoding = _encoding(buffered.peek(4096)[:4096])
+        start = buffered.peek(4096)[:4096]
+        if start.startswith(WORKBOOKS):
+            raise InputError(f"{path}: is a workbook of Excel or an archive, and no text; export the table as CSV")
+        encoding = _encoding(start)
         codecs.register_error("as latin-1", _as_latin_1)
         self._text = io.TextIOWrapper(buffered, encoding, "as latin-1" if "8" in encoding else "replace", newline="")
 

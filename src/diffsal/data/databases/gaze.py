@@ -25,7 +25,8 @@ from diffsal.folders import find_file, list_files, list_folders, stem_of
 from diffsal.media.source import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 VIDEO_COLUMNS = ("observer", "start_s", "duration_s", "x", "y")
-READ_COLUMNS = ("observer", tables.in_seconds("start"), tables.in_seconds("duration"), "x", "y")
+PLACES = (("x", "x_fraction"), ("y", "y_fraction"))  # of the picture's width and height
+READ_COLUMNS = ("observer", tables.in_seconds("start"), tables.in_seconds("duration"), *PLACES)
 PICTURE_COLUMNS = ("image", "observer", "index", "x", "y")
 # Clips of the pack that show the same scene belong on one side of a split.
 SCENES = (
@@ -161,7 +162,7 @@ def read_clip(path: Path, table: Path) -> GazeClip:
     read = list(tables.read_rows(table, READ_COLUMNS))
     numbers = tables.numbered(tables.observer(row, table) for row in read)
     rows = [(numbers[row.cells["observer"]], tables.seconds(row, "start", table), _duration(row, table),
-             *(tables.number_or_lost(row, column, table) for column in "xy")) for row in read]
+             *(tables.place(row, names, table) for names in PLACES)) for row in read]
     name = path.name if path.is_dir() else stem_of(path, (path.suffix.lower(), *tables.SUFFIXES))
     return GazeClip(name, table.parent.name, path, False, _without_lost(rows))
 
@@ -241,11 +242,11 @@ def _without_lost(rows: list[tuple[float, ...]]) -> Float[np.ndarray, "n 5"]:
 
 
 def _picture_rows(table: Path) -> Iterator[tuple]:
-    rows = list(tables.read_rows(table, PICTURE_COLUMNS))
+    rows = list(tables.read_rows(table, (*PICTURE_COLUMNS[:-2], *PLACES)))
     numbers = tables.numbered(tables.observer(row, table) for row in rows)
     for row in rows:
         yield (row.cells["image"], tables.number(row, "index", table), numbers[row.cells["observer"]],
-               tables.number_or_lost(row, "x", table), tables.number_or_lost(row, "y", table))
+               *(tables.place(row, names, table) for names in PLACES))
 
 
 def saliency_map(

@@ -221,7 +221,7 @@ def _every_sample(path: Path, units: str) -> dict[str, np.ndarray]:
     by_observer: dict[str, list[tuple[float, float, float]]] = {}
     columns = [(axis, f"{axis}_{units}") for axis in "xy"]
     for row in tables.read_rows(path, ("observer", tables.in_seconds("t"), *columns)):
-        x, y = (tables.number_or_lost(row, next(c for c in choice if c in row.cells), path) for choice in columns)
+        x, y = (tables.place(row, names, path) for names in columns)
         by_observer.setdefault(tables.observer(row, path), []).append((tables.seconds(row, "t", path), x, y))
     if not by_observer:
         raise InputError(f"{path}: holds no sample; export the recording again")
