@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from diffsal.media.chains import avi_frames
+from diffsal.media.counts import num_pictures
 from diffsal.media.source import open_source
 from diffsal.outputs.render import Outputs, render
 from tests.media.test_ffmpeg_agrees import ffmpeg, frame_times, probe
@@ -289,11 +289,11 @@ def test_what_a_reader_passes_over_is_told_by_what_it_logs(tmp_path, suffix, cod
 def test_the_pictures_in_an_avi_are_counted_chunk_by_chunk(tmp_path):
     path = write_movie(tmp_path / "a.avi", codec="mpeg4", options={"g": "5"}, grain=60, sound=tone(0.8, 44_100),
                        sound_rate=44_100, sound_codec="mp3")
-    assert avi_frames(str(path), 0) == (20, True)
+    assert num_pictures(str(path), "avi", 0, 0) == (20, True)
     data = path.read_bytes()
     place = data.index(b"00dc", data.index(b"00dc", data.index(b"movi")) + 4)
     path.write_bytes(data[:place] + b"\xff" + data[place + 1 :])
-    assert avi_frames(str(path), 0) == (1, False)
+    assert num_pictures(str(path), "avi", 0, 0) == (1, False)
 
 
 def test_colours_that_nobody_knows_are_as_if_nothing_was_said(tmp_path):

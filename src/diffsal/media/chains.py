@@ -3,47 +3,70 @@
 from __future__ import annotations
 
 import mmap
-import operator
 import os
 import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
+BLOCK = 1 << 20  # bytes
+MOST_FILLING = 1 << 16  # bytes: disks and their images have no larger places
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 ASF_DATA_HEADER = 50  # bytes
 ASF_PACKET = b"\x82\0\0"  # what it begins with
 ASF_LENGTHS = (0, 1, 2, 4)  # bytes of a number, by the two bits that announce it
-AVI_CHUNK = re.compile(rb"\d\d(dc|db|wb|pc|tx|sb|iv|__)|ix\d\d|JUNK")  # among the packets
 GIF_HEAD = re.compile(rb"\x21\xf9\x04.{4}\x00\x2c", re.DOTALL)  # of a picture: how it is shown, then where
 MP4_STARTS = (b"ftyp", b"styp", b"moov", b"mdat", b"wide", b"free", b"skip", b"moof", b"sidx")
 TS_MARK = 0x47
 TS_PACKETS = (188, 192, 204)  # bytes: plain, after a time stamp, before what mends errors
+TS_STARTS = (0, 4, 0)  # where the mark of the first is
 TS_KNOWN = 5  # marks in a row
 TS_EMPTY = 0x1FFF  # the stream of packets that fill up
-PS_PACK, PS_END = 0xBA, 0xB9
-WEBP_CHUNKS = (b"VP8X", b"ANIM", b"ICCP", b"EXIF", b"XMP ", b"VP8 ", b"VP8L", b"ALPH")
-WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ALPH")  # what a frame begins with, after where it is and for how long
+PS_PACK, PS_END, PS_PRIVATE = 0xBA, 0xB9, 0xBD
 
 
 def is_whole(path: str, format_name: str) -> bool:
-    """Whether the parts of a local GIF, animated PNG or MPEG-TS follow each other; True for all other formats."""
-    walk = {"gif": _is_gif_whole, "apng": _is_png_whole, "mpegts": _is_ts_whole}.get(format_name)
+    """Whether the parts of a local GIF or animated PNG follow each other; True for all other formats."""
+    walk = {"gif": _is_gif_whole, "apng": _is_png_whole}.get(format_name)
     if walk is None or not os.path.getsize(path):
         return True
-    return _walked(path, walk)
+    return walked(path, walk, False)
 
 
-def _walked(path: str, walk: Callable[[mmap.mmap], bool]) -> bool:
-    """What ``walk`` says of a file's bytes; False where they end in the middle of what it reads."""
+def walked(path: str, walk: Callable[[mmap.mmap], T], otherwise: T) -> T:
+    """What ``walk`` says of a file's bytes; ``otherwise`` where they end in the middle of what it reads."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return walk(data)
         except (IndexError, struct.error):
-            return False
+            return otherwise
+
+
+def begins_as(path: str) -> str:
+    """Whether a local file begins as "mpegts" or "flv" do; else ""."""
+    with open(path, "rb") as file:
+        head = file.read(3 * max(TS_PACKETS))
+    marks = bytes(3 * [TS_MARK])
+    is_ts = any(head[start::size][:3] == marks for size, start in zip(TS_PACKETS, TS_STARTS, strict=True))
+    return "mpegts" if is_ts else "flv" if head[:3] == b"FLV" else ""
+
+
+def padding(path: str) -> int:
+    """How many zeros end a local file."""
+    return walked(path, zeros_at_end, 0) if os.path.getsize(path) else 0
+
+
+def zeros_at_end(data: mmap.mmap) -> int:
+    """How many bytes at the end are zero."""
+    for end in range(len(data), 0, -BLOCK):
+        block = data[max(0, end - BLOCK) : end].rstrip(b"\0")
+        if block:
+            return len(data) - max(0, end - BLOCK) - len(block)
+    return len(data)
 
 
 def _is_gif_whole(data: mmap.mmap) -> bool:
@@ -80,23 +103,28 @@ def _is_png_whole(data: mmap.mmap) -> bool:
     return True
 
 
-def _is_ts_whole(data: mmap.mmap) -> bool:
-    """Whether packets of one size, each with its mark, follow each other from the first that is known to the last."""
-    return _ts_packets(data) is not None
+def ts_packets(data: mmap.mmap) -> np.ndarray | None:
+    """The packets from the first that is known, uint8 (n, 188); None where they do not follow each other to the end.
 
-
-def _ts_packets(data: mmap.mmap) -> np.ndarray | None:
-    """The packets from the first that is known, uint8 (n, 188); None where they do not follow each other to the end."""
-    values = np.frombuffer(data, np.uint8)
+    Only zeros may come after the last.
+    """
+    values, end = np.frombuffer(data, np.uint8), len(data) - zeros_at_end(data)
     for size in TS_PACKETS:
         for offset in range(size):
-            marks = values[offset::size]
-            if (marks[:TS_KNOWN] == TS_MARK).all():
-                if not (marks == TS_MARK).all() or (len(values) - offset) % size not in (0, TS_PACKETS[0]):
+            marks = values[offset:end:size]
+            if len(marks) and (marks[:TS_KNOWN] == TS_MARK).all():
+                if not (marks == TS_MARK).all() or offset + (len(marks) - 1) * size + TS_PACKETS[0] > len(data):
                     return None
-                rows = (len(values) - offset - TS_PACKETS[0]) // size + 1
-                return np.lib.stride_tricks.as_strided(values[offset:], (rows, TS_PACKETS[0]), (size, 1))
+                return np.lib.stride_tricks.as_strided(values[offset:], (len(marks), TS_PACKETS[0]), (size, 1))
     return None
+
+
+def ts_units(packets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of packets of one stream with a payload: which say that a unit begins, which begin as units do (bool (n,)), and
+    the first bytes of their payloads (uint8 (n, 10))."""
+    skips = np.where(packets[:, 3] & 0x20, packets[:, 4].astype(int) + 1, 0) + 4  # what comes before the payload
+    heads = np.take_along_axis(packets, np.minimum(skips[:, None] + np.arange(10), TS_PACKETS[0] - 1), 1)
+    return packets[:, 1] & 0x40 > 0, (heads[:, :3] == (0, 0, 1)).all(1) & (heads[:, 3] >= PS_PRIVATE), heads
 
 
 def is_gapless(path: str, format_name: str) -> bool:
@@ -104,9 +132,9 @@ def is_gapless(path: str, format_name: str) -> bool:
 
     Then a picture that waits is the clip's own. False where that is not known, and for all other formats.
     """
-    walk = {"ogg": _is_ogg_gapless, "mpegts": _is_ts_gapless, "mpeg": _is_ps_gapless, "asf": _is_asf_gapless}.get(
+    walk = {"ogg": _is_ogg_gapless, "mpegts": _is_ts_gapless, "mpeg": _is_ps_gapless, "asf": is_asf_gapless}.get(
         format_name)
-    return walk is not None and _walked(path, walk)
+    return walk is not None and walked(path, walk, False)
 
 
 def _is_ogg_gapless(data: mmap.mmap) -> bool:
@@ -124,7 +152,7 @@ def _is_ogg_gapless(data: mmap.mmap) -> bool:
 
 def _is_ts_gapless(data: mmap.mmap) -> bool:
     """Whether the packets of each stream count on, and those say so in which a picture begins."""
-    packets = _ts_packets(data)
+    packets = ts_packets(data)
     if packets is None:
         return False
     packets = packets[packets[:, 3] & 0x10 > 0]  # those with a payload are counted
@@ -136,10 +164,9 @@ def _is_ts_gapless(data: mmap.mmap) -> bool:
         counts = own[:, 3] & 15
         if (own[:, 1] & 0x80).any() or (((counts[1:] - counts[:-1]) % 16 > 1) & ~may_jump[1:]).any():
             return False
-        skips = np.where(is_extended, own[:, 4].astype(int) + 1, 0) + 4
-        heads = np.take_along_axis(own, np.minimum(skips[:, None] + np.arange(4), TS_PACKETS[0] - 1), 1)
-        is_picture = (heads[:, :3] == (0, 0, 1)).all(1) & (heads[:, 3] >> 4 == 0xE)
-        if is_picture.any() and (is_picture != (own[:, 1] & 0x40 > 0)).any():
+        says, begins, heads = ts_units(own)
+        is_picture = begins & (heads[:, 3] >> 4 == 0xE)
+        if is_picture.any() and (is_picture != says).any():
             return False
     return True
 
@@ -160,8 +187,11 @@ def _is_ps_gapless(data: mmap.mmap) -> bool:
     return place == len(data)
 
 
-def _is_asf_gapless(data: mmap.mmap) -> bool:
-    """Whether the parts of each frame follow each other, and the frames of each stream by number."""
+def is_asf_gapless(data: mmap.mmap) -> bool:
+    """Whether the parts of each frame follow each other, and the frames of each stream by number.
+
+    Raises IndexError where packets are of a kind that is not known here.
+    """
     (place,) = struct.unpack_from("<Q", data, 16)  # the length of the header
     (num_packets,) = struct.unpack_from("<Q", data, place + 40)
     (size,) = struct.unpack_from("<I", data, data.find(ASF_FILE_PROPERTIES, 0, place) + 92)
@@ -213,68 +243,25 @@ def _asf_parts(data: mmap.mmap, start: int, size: int) -> Iterator[tuple[int, in
         place += length
 
 
-def fragment_numbers(path: str) -> list[int]:
-    """The numbers of the fragments of a local MP4, in their order; empty for all other files."""
+def mp4_boxes(path: str) -> Iterator[tuple[int, bytes]]:
+    """Where each box of a local MP4 begins, and its first 32 bytes; nothing for all other files."""
     place = 0
-    numbers: list[int] = []
-    if "://" in path or not os.path.getsize(path):
-        return numbers
+    if "://" in path:
+        return
     with open(path, "rb") as file:
         while len(head := file.read(32)) >= 8:
             size, kind, large = struct.unpack_from(">I4sQ", head.ljust(32, b"\0"))
             if not kind.isalnum() or (not place and kind not in MP4_STARTS):
-                break
-            if kind == b"moof" and head[12:16] == b"mfhd" and len(head) >= 24:
-                numbers.append(struct.unpack_from(">I", head, 20)[0])
+                return
+            yield place, head
             size = large if size == 1 else size
             if size < 8:
-                break
+                return
             place += size
             file.seek(place)
-    return numbers
 
 
-def avi_frames(path: str, stream: int) -> tuple[int, bool]:
-    """How many chunks of pictures the stream of that number has, and whether all chunks follow each other to the end.
-
-    Those among the packets are of kinds that belong there.
-    """
-    kinds, frames, place, is_inside = (b"%02ddc" % stream, b"%02ddb" % stream), 0, 0, False
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        while place + 8 <= len(data):
-            kind, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
-            if kind in (b"RIFF", b"LIST"):
-                is_inside = data[place + 8 : place + 12] in (b"movi", b"rec ")
-                place += 12
-                continue
-            is_inside = is_inside and kind != b"idx1"
-            if not (AVI_CHUNK.fullmatch(kind) if is_inside else kind.isascii()):
-                return frames, False
-            frames += kind in kinds and size > 0
-            place += 8 + size + size % 2
-        return frames, place <= len(data) + 1
-
-
-def webp_frames(path: Path) -> int:
-    """How many frames an animated WebP holds: those that say so, and those of which only the head is damaged."""
-    data, place, frames, is_strange = path.read_bytes(), 12, 0, False
-    while place + 8 <= len(data):
-        kind, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
-        if kind == b"ANMF":
-            frames, is_strange = frames + 1 + is_strange, False
-        elif data[place + 24 : place + 28] in WEBP_PICTURES or sum(map(operator.eq, kind, b"ANMF")) == 3:
-            frames += 1
-        else:  # what nobody knows may stand only after the last
-            is_strange |= kind not in WEBP_CHUNKS
-        place += 8 + size + size % 2
-    return frames
-
-
-def avif_frames(path: Path) -> int:
-    """How many frames the tracks of an AVIF have durations for; 0 where there are none, or more than it can hold."""
-    data, most = path.read_bytes(), 0
-    for box in re.finditer(b"stts", data):
-        (number,) = struct.unpack_from(">I", data.ljust(box.end() + 8, b"\0"), box.end() + 4)
-        entries = data[box.end() + 8 : box.end() + 8 + 8 * number]
-        most = max(most, sum(count for count, _ in struct.iter_unpack(">II", entries[: len(entries) // 8 * 8])))
-    return most if most <= len(data) else 0
+def fragment_numbers(path: str) -> list[int]:
+    """The numbers of the fragments of a local MP4, in their order; empty for all other files."""
+    return [struct.unpack_from(">I", head, 20)[0] for _, head in mp4_boxes(path)
+            if head[4:8] == b"moof" and head[12:16] == b"mfhd" and len(head) >= 24]

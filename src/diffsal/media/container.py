@@ -12,12 +12,14 @@ from typing import Any
 import av
 
 from diffsal.errors import InputError
+from diffsal.media.chains import MOST_FILLING, begins_as, padding
 from diffsal.media.pictures import MOST_PIXELS
 
 NETWORK_TIMEOUT_SECONDS = 30
 # Codecs whose packets are frames one to one, so that packets' times number the frames without decoding them
 SEEKABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1")
 SEAM_PACKETS = 2  # between a mark of damage and the key frame that shows that two recordings were joined there
+LEAST_PADDING, LEFT_PADDING = 4, 4096  # bytes: the last packet of MPEG-TS may end with zeros
 PATIENCE = 3  # a demuxer that fails this often in a row will not recover
 BACKWARD_SECONDS = 0.1  # a stream's clock that goes back by more has started again (as ffmpeg says)
 LONGEST_REORDER_SECONDS = 10.0  # between the stamps for decoding and for display of one frame
@@ -30,7 +32,7 @@ def open_media(name: str, path: str) -> Any:
         if "://" in path:
             return av.open(path, timeout=NETWORK_TIMEOUT_SECONDS, metadata_errors="replace")
         # FFmpeg takes what stands before a colon in a bare name for a protocol
-        return av.open(os.path.abspath(path), metadata_errors="replace")
+        return av.open(_without_padding(os.path.abspath(path)), metadata_errors="replace")
     except (FileNotFoundError, av.error.HTTPNotFoundError):
         raise InputError(f"{name}: no such file or address; check the name") from None
     except av.error.InvalidDataError as error:
@@ -41,6 +43,17 @@ def open_media(name: str, path: str) -> Any:
         raise InputError(f"{name}: cannot be opened ({reason_of(error)}); check it and its permissions") from None
     except (ValueError, OverflowError, ZeroDivisionError, MemoryError) as error:  # PyAV's own, of odd headers
         raise InputError(f"{name}: cannot be opened ({reason_of(error)}); re-encode it") from None
+
+
+def _without_padding(path: str) -> str:
+    """The name by which FFmpeg reads a local file: MPEG-TS and FLV without zeros at their end, where it gives up early
+    or takes them for damage."""
+    zeros = padding(path)
+    if zeros > MOST_FILLING and begins_as(path) == "mpegts":
+        zeros -= LEFT_PADDING
+    elif zeros < LEAST_PADDING or begins_as(path) != "flv":
+        return path
+    return f"subfile,,start,0,end,{os.path.getsize(path) - zeros},,:{path}"
 
 
 def has_own_times(container: Any) -> bool:
@@ -169,7 +182,8 @@ class Decoding:
         self.last_stamp = -1  # for decoding, of its packets
         self.num_stored = 0  # its packets, those included that say "as before" or are not to be shown
         self.beside_end = 0.0  # seconds: when the other streams end
-        self.last_position = 0  # bytes: where the last packet of any stream ends in the file
+        self.first_position = -1  # bytes: where its first packet begins in the file
+        self.last_position = 0  # where the last packet of any stream ends
         if stream.type == "video":
             stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MOST_PIXELS)}
 
@@ -194,6 +208,8 @@ class Decoding:
                 if packet.pos is not None and packet.pos >= 0:
                     self.last_position = max(self.last_position, packet.pos + packet.size)
             if packet.stream.index == self.stream.index:
+                if not self.num_stored and packet.pos is not None:
+                    self.first_position = packet.pos
                 self.num_stored += packet.size > 0
                 self.last_stamp = self.last_stamp if packet.dts is None else max(self.last_stamp, packet.dts)
                 yield packet

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median_high
 from typing import Any
 
-from diffsal.media.chains import avi_frames, fragment_numbers, is_gapless, is_whole
+from diffsal.media.chains import MOST_FILLING, fragment_numbers, is_gapless, is_whole, mp4_boxes, padding
 from diffsal.media.container import Decoding
-from diffsal.media.probe import Size, frame_seconds, has_more, read_again, read_size
+from diffsal.media.counts import num_pictures
+from diffsal.media.probe import Size, frame_seconds, has_more, read_again, read_size, states_length
 
 STAMP_SECONDS = 1.1e-3  # time stamps of a millisecond are off by as much
 LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv", "nut")  # have no index to count by
@@ -19,7 +21,8 @@ STAMPED_CONTAINERS = ("mpegts", "mpeg", "ogg")  # whose end is known from their 
 PACKED_CONTAINERS = {"matroska,webm": 64, "flv": 28, "nut": 64}  # bytes between two packets, at most
 CHAINED_CONTAINERS = {  # every byte of which is held against the format, and what is said where that fails
     "gif": "damaged in the middle", "apng": "damaged in the middle",
-    "mpegts": "damaged (its packets do not follow each other)",
+    "mpegts": "damaged (its packets do not follow each other)", "flv": "damaged (its tags do not follow each other)",
+    "matroska,webm": "damaged (its parts do not follow each other)", "asf": "damaged (some of its parts are missing)",
 }
 HELD_CONTAINERS = ("matroska,webm", "flv")  # say how long the whole lasts, not how long each picture is shown
 ONE_TO_ONE_CODECS = (  # a packet is a picture that is shown
@@ -93,18 +96,29 @@ class Losses:
     def found(self, decoding: Decoding, num_frames: int, end_seconds: float, is_part: bool) -> list[str]:
         """What is missing, a line each; ``is_part`` where the frames before some start were not read."""
         lines = []
+        held, is_chain = self._held(decoding) if self.size.found else (0, True)
         damage = decoding.damage()
         undecoded = 0 if is_part else self._undecoded(decoding)
         if undecoded:
             many = f"{undecoded} of {decoding.num_packets} frames could not be decoded"
             damage = f"{damage}; {many}" if damage else many
-        damage = damage or self._passed_over(decoding)
+        damage = damage or self._passed_over(decoding, is_chain)
         if damage:
             lines.append(f"{damage}; what could be decoded is done, fetch it again or re-encode it for the rest")
-        end = self._missing_end(decoding, num_frames, end_seconds, is_part)
+        lost = 0 if is_part else max(self.num_stated, held) - decoding.num_stored
+        if lost <= 0 and self.num_slots and not is_chain and not is_part:  # an index was made from what is left
+            lost = self.num_slots - decoding.last_stamp - 1
+        end = self._missing_end(decoding, num_frames, end_seconds, lost) or self._padding()
         return [*lines, end] if end else lines
 
-    def _passed_over(self, decoding: Decoding) -> str | None:
+    def _held(self, decoding: Decoding) -> tuple[int, bool]:
+        """:func:`num_pictures` of the stream; none where a picture of two fields may be two of them."""
+        stream = decoding.stream
+        number = stream.index if self.format == "avi" else stream.id
+        held, is_chain = num_pictures(self.path, self.format, number, decoding.first_position)
+        return 0 if self.codec == "mpeg2video" and decoding.num_interlaced else held, is_chain
+
+    def _passed_over(self, decoding: Decoding, is_chain: bool) -> str | None:
         """What the reader has passed over without a word to us."""
         complaint, gap, is_losing = None, 0, self.format in LOSING_CONTAINERS
         if self.size.found and (is_losing or self.format == "gif"):
@@ -112,7 +126,8 @@ class Losses:
         if self.format == "flv" and self.num_pictures > 1:  # a tag of another kind makes a stream of its own
             complaint = complaint or "its pictures change their codec"
         if self.format in CHAINED_CONTAINERS and self.size.found and not self.size.is_cut_short:
-            complaint = complaint if is_whole(self.path, self.format) else CHAINED_CONTAINERS[self.format]
+            is_chain = is_chain and is_whole(self.path, self.format)
+            complaint = complaint if is_chain else CHAINED_CONTAINERS[self.format]
         if self.format == MOV and self.size.found and self.holes.waits and _lacks_fragment(self.path):
             return self.holes.found((), ())
         # Where every byte was read, the clip itself waits
@@ -135,17 +150,19 @@ class Losses:
             lost = decoding.num_packets // 2 - decoding.num_frames  # fields in packets of their own
         return lost if lost > decoding.num_leading and self.codec in ONE_TO_ONE_CODECS else 0
 
-    def _missing_end(self, decoding: Decoding, num_frames: int, end_seconds: float, is_part: bool) -> str | None:
+    def _padding(self) -> str | None:
+        """What may be no padding, but the rest of a download, where no header says how long the whole is."""
+        if not self.size.found or self.format not in ("mpegts", "flv") or states_length(self.path):
+            return None
+        zeros = padding(self.path)
+        return (f"ends with {zeros:,} bytes of zeros; if its download was not finished, fetch it again"
+                if zeros > MOST_FILLING else None)
+
+    def _missing_end(self, decoding: Decoding, num_frames: int, end_seconds: float, lost: int) -> str | None:
         stated = f" of {self.stated_end:.2f} s" if self.stated_end and self.stated_end > end_seconds + 0.01 else ""
         if self.size.is_cut_short:
             return (f"ends at {end_seconds:.2f} s{stated}, the file is cut short; the {num_frames} frames before are "
                     "done, fetch the file again for the rest")
-        lost = 0 if is_part or not self.num_stated else self.num_stated - decoding.num_stored
-        if lost <= 0 and self.format == "avi" and self.size.found and not is_part:
-            num_chunks, is_chain = avi_frames(self.path, decoding.stream.index)
-            lost = num_chunks - decoding.num_stored  # an index may have lost some
-            if not is_chain:  # or was made from what is left
-                lost = max(lost, self.num_slots - decoding.last_stamp - 1)
         if lost > 0:
             return (f"{lost} of {num_frames + lost} frames cannot be found; the {num_frames} others are done, fetch "
                     "the file again for the rest")
@@ -176,5 +193,11 @@ def _stated_frames(container: Any, stream: Any) -> int:
         return 0
     if container.format.name == "gif":
         return max(0, stream.frames)
-    # Their headers also count what an edit leaves out, and AVI's what stands for "as before"
-    return sum(entry.size > 0 for entry in stream.index_entries)
+    # Their headers also count what an edit leaves out, and what stands for "as before": nothing, and the next follows
+    empty = [entry.pos for entry in stream.index_entries if not entry.size]
+    full = len(stream.index_entries) - len(empty)
+    if not empty or container.format.name != MOV or "://" in container.name:
+        return full
+    starts = {entry.pos for other in container.streams for entry in other.index_entries if entry.size}
+    starts |= {os.path.getsize(container.name), *(place for place, _ in mp4_boxes(container.name))}
+    return full + sum(place not in starts for place in empty)

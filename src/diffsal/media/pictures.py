@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffsal.errors import InputError
 from diffsal.files import write_whole
-from diffsal.media.chains import avif_frames, webp_frames
+from diffsal.media.counts import avif_frames, webp_frames
 
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".hif",

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import av
 
 from diffsal.errors import InputError
-from diffsal.media.chains import ASF_DATA_HEADER, ASF_FILE_PROPERTIES, fragment_numbers
+from diffsal.media.chains import ASF_DATA_HEADER, ASF_FILE_PROPERTIES, fragment_numbers, padding
 from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media
+from diffsal.media.counts import ebml_element
 
 FEWEST_BYTES = 12  # of a frame in any container, its entry in the index included
 READING_ERRORS = (av.FFmpegError, ValueError, OverflowError, InputError)
@@ -109,7 +110,8 @@ def stated_end(container: Any, stream: Any, origin_seconds: float) -> float | No
     if container.format.name == "avi" and stream.frames and stream.average_rate:
         return float(stream.frames / stream.average_rate)  # counted in the header; the duration is what is left
     if stream.duration is not None and stream.time_base:
-        is_from_0 = container.format.name == "asf" or bool(fragment_numbers(container.name))  # as their durations count
+        is_from_0 = container.format.name == "asf" or (  # as their durations count
+            "mp4" in container.format.name and bool(fragment_numbers(container.name)))
         start = 0 if is_from_0 else stream.start_time or 0
         return float((start + stream.duration) * stream.time_base) - origin_seconds
     tag = re.match(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
@@ -145,7 +147,7 @@ def read_size(path: str) -> Size:
             if head[:4] == b"\x30\x26\xb2\x75":
                 return Size(found, _asf_size(file))
             if head[:3] == b"FLV":
-                return Size(found, _flv_size(file))
+                return Size(found, int(_flv_number(file, b"filesize")) or None)
             if head[:1] == b"G" and head[3:4] != b"8":
                 return Size(found, _ts_size(file, found))
             if head[:4] == b"GIF8" or head[:4] == b"\x89PNG":
@@ -249,11 +251,8 @@ def _first_data(path: str, format_name: str, known: int) -> int:
 def _element(file: BinaryIO, place: int) -> tuple[bytes, int, int | None]:
     """EBML: the name of the element at ``place``, where its content begins, and its size (None: not known)."""
     file.seek(place)
-    data = file.read(16).ljust(16, b"\0")
-    number = 8 - data[0].bit_length() + 1  # bytes of the name
-    length = 8 - data[number].bit_length() + 1
-    size = int.from_bytes(data[number : number + length], "big") & ((1 << 7 * length) - 1)
-    return data[:number], place + number + length, None if size == (1 << 7 * length) - 1 else size
+    name, inside, size = ebml_element(file.read(16).ljust(16, b"\0"), 0)
+    return name, place + inside, size
 
 
 def _asf_size(file: BinaryIO) -> int | None:
@@ -265,15 +264,20 @@ def _asf_size(file: BinaryIO) -> int | None:
     return struct.unpack("<Q", head[place + 40 : place + 48])[0] or None
 
 
-def _flv_size(file: BinaryIO) -> int | None:
-    """What its first message says under ``filesize``: a name, the kind 0, eight bytes of a float."""
+def _flv_number(file: BinaryIO, name: bytes) -> float:
+    """What the first message of an FLV says under ``name``: that, the kind 0, eight bytes; 0 where it says nothing."""
     file.seek(0)
-    head = file.read(1 << 14)
-    place = head.find(b"\0\x08filesize\0")
-    if place < 0:
-        return None
-    size = struct.unpack(">d", head[place + 11 : place + 19])[0]
-    return int(size) if 0 < size < 2**53 else None
+    head, name = file.read(1 << 14), b"\0" + bytes([len(name)]) + name + b"\0"
+    place = head.find(name)
+    number = struct.unpack_from(">d", head, place + len(name))[0] if place >= 0 else 0
+    return number if 0 < number < 2**53 else 0
+
+
+def states_length(path: str) -> bool:
+    """Whether a local file is an FLV that says how long it lasts."""
+    with open(path, "rb") as file, suppress(struct.error):
+        return file.read(3) == b"FLV" and _flv_number(file, b"duration") > 0
+    return False
 
 
 def _ts_size(file: BinaryIO, found: int) -> int | None:
@@ -282,7 +286,7 @@ def _ts_size(file: BinaryIO, found: int) -> int | None:
     head = file.read(1024)
     lengths = (n for n in (188, 204) if len(head) > 3 * n and head[n] == head[2 * n] == head[3 * n] == 0x47)
     length = next(lengths, None)
-    return None if length is None else -(-found // length) * length
+    return None if length is None else -(-(found - padding(file.name)) // length) * length
 
 
 def _trailer_size(file: BinaryIO, found: int, trailer: bytes) -> int | None:
