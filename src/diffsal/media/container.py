@@ -12,7 +12,7 @@ from typing import Any
 import av
 
 from diffsal.errors import InputError
-from diffsal.media.chains import MOST_FILLING, begins_as, padding
+from diffsal.media.chains import begins_as, padding
 from diffsal.media.pictures import MOST_PIXELS
 
 NETWORK_TIMEOUT_SECONDS = 30
@@ -20,6 +20,7 @@ NETWORK_TIMEOUT_SECONDS = 30
 SEEKABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ffv1")
 SEAM_PACKETS = 2  # between a mark of damage and the key frame that shows that two recordings were joined there
 LEAST_PADDING, LEFT_PADDING = 4, 4096  # bytes: the last packet of MPEG-TS may end with zeros
+MPEG4_PICTURE, MPEG4_EMPTY = b"\0\0\1\xb6", 19  # what a picture begins with; bytes of one without content, at most
 PATIENCE = 3  # a demuxer that fails this often in a row will not recover
 BACKWARD_SECONDS = 0.1  # a stream's clock that goes back by more has started again (as ffmpeg says)
 LONGEST_REORDER_SECONDS = 10.0  # between the stamps for decoding and for display of one frame
@@ -49,7 +50,7 @@ def _without_padding(path: str) -> str:
     """The name by which FFmpeg reads a local file: MPEG-TS and FLV without zeros at their end, where it gives up early
     or takes them for damage."""
     zeros = padding(path)
-    if zeros > MOST_FILLING and begins_as(path) == "mpegts":
+    if zeros > LEFT_PADDING and begins_as(path) == "mpegts":
         zeros -= LEFT_PADDING
     elif zeros < LEAST_PADDING or begins_as(path) != "flv":
         return path
@@ -281,7 +282,10 @@ class Decoding:
         return self.stream.codec_context.name == "theora" and packet.size > 0 and memoryview(packet)[0] >= 0x80
 
     def _is_hidden(self, packet: av.Packet) -> bool:
-        """Whether it is a picture of VP8 that is not to be shown: others refer to it (RFC 6386, 9.1)."""
+        """Whether it is a picture of VP8 that is not to be shown: others refer to it (RFC 6386, 9.1); or stands for one
+        of MPEG-4 that came in the packet before."""
+        if self.stream.codec_context.name == "mpeg4":
+            return packet.size <= MPEG4_EMPTY and bytes(packet).count(MPEG4_PICTURE) == 1
         return self.stream.codec_context.name == "vp8" and packet.size > 0 and not memoryview(packet)[0] & 0x10
 
     def _add(self, stamp: int | None, error: Exception | None) -> None:

@@ -184,7 +184,7 @@ def _lacks_fragment(path: str) -> bool:
     """Whether a number is missing among those of an MP4's fragments, which step by one, or by as many as there are
     streams."""
     steps = [after - before for before, after in pairwise(fragment_numbers(path))]
-    return bool(steps) and max(steps) > max(1, median_high(steps))
+    return bool(steps) and max(steps) > max(1, median_high(steps) if len(steps) > 1 else 1)
 
 
 def _stated_frames(container: Any, stream: Any) -> int:
