@@ -204,8 +204,9 @@ def test_a_gif_whose_blocks_do_not_follow_each_other_says_so(tmp_path):
     assert len(list(source.frames())) == 6 and source.problems == []
     data = path.read_bytes()
     place = data.index(b"\x21\xf9\x04", len(data) // 2)  # what stands before a picture
-    for stray in (b"\x77", b"\0"):
-        path.write_bytes(data[:place] + stray + data[place:])
+    longer = data[: place + 2] + b"\xf2" + data[place + 3 :]  # it ends where the next begins
+    for broken in (data[:place] + b"\x77" + data[place:], data[:place] + b"\0" + data[place:], longer):
+        path.write_bytes(broken)
         source = open_source(path)
         list(source.frames())
         assert len(source.problems) == 1 and "damaged in the middle" in source.problems[0]

@@ -74,7 +74,10 @@ def _is_gif_whole(data: mmap.mmap) -> bool:
     place, heads = 13 + _colours(data[10]), 0
     while data[place] != 0x3B:
         if data[place] == 0x21:  # an extension
-            heads += data[place + 1] == 0xF9
+            is_head = data[place + 1] == 0xF9
+            if is_head and data[place + 2] != 4:
+                return False
+            heads += is_head
             place += 2
         elif data[place] == 0x2C:  # a picture: where it is, its colours, the width of its codes
             place += 11 + _colours(data[place + 9])
