@@ -275,7 +275,7 @@ class Decoding:
         elif packet.pts is None:
             self.num_leading += self.container.format.name == "matroska,webm"  # FFmpeg leaves out stamps below 0
         else:
-            self.num_leading += packet.pts < self.first_key
+            self.num_leading += packet.pts <= self.first_key  # some programs take stamps below 0 for 0
 
     def _is_header(self, packet: av.Packet) -> bool:
         """Whether it is no picture, but the beginning of another Ogg that was joined to the first."""
