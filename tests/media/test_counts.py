@@ -87,6 +87,18 @@ def test_a_part_that_nobody_knows_is_told(tmp_path, suffix, codecs, name, become
     assert count == 19 and line in lines
 
 
+@needs_ffmpeg
+def test_asf_whose_sound_is_whole_first_and_that_was_sent_while_it_was_made(tmp_path):
+    """A packet of sound comes out before the picture that began before it; who sends knows no length yet."""
+    ffmpeg(tmp_path, *LARGE, *SOUND, "-c:v", "mpeg4", "-bf", "2", "-g", "10", "-c:a", "mp2", "a.mpg")
+    ffmpeg(tmp_path, "-i", "a.mpg", "-c", "copy", "b.asf")
+    ffmpeg(tmp_path, "-i", "b.asf", "-c", "copy", "-f", "asf", "-seekable", "0", "file:c.asf")
+    for path, seconds in ((tmp_path / "b.asf", 2.0), (tmp_path / "c.asf", None)):
+        source = open_source(path)
+        assert len(list(source.frames())) == 50 and source.problems == []
+        assert source.duration_seconds == (seconds and pytest.approx(seconds, abs=0.1))
+
+
 def test_a_frame_of_asf_whose_parts_are_not_there_is_told(tmp_path):
     path = movie(tmp_path / "a.wmv", "wmv2", "mp3")
     data = path.read_bytes()

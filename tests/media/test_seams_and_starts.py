@@ -242,9 +242,10 @@ def test_a_last_frame_whose_names_are_both_damaged_is_told(tmp_path):
     source = open_source(path)
     assert len(list(source.frames())) == 6 and source.problems == []
     place = data.rindex(b"ANMF")
-    path.write_bytes(data[:place] + b"1NMF" + data[place + 4 : place + 24] + bytes(4) + data[place + 28 :])
-    source = open_source(path)
-    assert len(list(source.frames())) == 5 and len(source.problems) == 1
+    for broken in (b"1NMF" + data[place + 4 : place + 24] + bytes(4), bytes(28)):
+        path.write_bytes(data[:place] + broken + data[place + 28 :])
+        source = open_source(path)
+        assert len(list(source.frames())) == 5 and len(source.problems) == 1
 
 
 @pytest.mark.parametrize(("suffix", "name", "become"), [

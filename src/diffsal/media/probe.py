@@ -109,6 +109,8 @@ def stated_end(container: Any, stream: Any, origin_seconds: float) -> float | No
         return None
     if container.format.name == "avi" and stream.frames and stream.average_rate:
         return float(stream.frames / stream.average_rate)  # counted in the header; the duration is what is left
+    if container.format.name == "asf" and "://" not in container.name and read_size(container.name).stated is None:
+        return None  # it was sent while it was made: FFmpeg guesses
     if stream.duration is not None and stream.time_base:
         is_from_0 = container.format.name == "asf" or (  # as their durations count
             "mp4" in container.format.name and bool(fragment_numbers(container.name)))
@@ -207,7 +209,7 @@ def read_again(path: str, are_decoded: bool = False) -> tuple[str | None, int]:
     frames that it knows. A gap is from the end of a packet to the beginning of the next, whatever streams they belong
     to. ``are_decoded``: the decoder of the same name as the reader is asked, too.
     """
-    name, gap, num_lost, end = "", 0, 0, 0
+    name, gap, start, end = "", 0, os.path.getsize(path), 0
     # Other threads' lines end in the first of the two
     with _listening, av.logging.Capture(local=False), av.logging.Capture() as lines, suppress(*READING_ERRORS):
         level, is_skipping = av.logging.get_level(), av.logging.get_skip_repeated()
@@ -218,7 +220,7 @@ def read_again(path: str, are_decoded: bool = False) -> tuple[str | None, int]:
                 name = container.format.name
                 for packet in container.demux():
                     if packet.size and packet.pos is not None and packet.pos >= 0:
-                        num_lost = num_lost if end else packet.pos - _first_data(path, name, packet.pos)
+                        start = min(start, packet.pos)
                         gap, end = max(gap, packet.pos - (end or packet.pos)), max(end, packet.pos + packet.size)
                     if are_decoded:
                         packet.decode()
@@ -228,6 +230,7 @@ def read_again(path: str, are_decoded: bool = False) -> tuple[str | None, int]:
     complaint = next((message for _, logger, message in lines if logger == name), None)
     if complaint is not None:
         return f"damaged in the middle ({''.join(filter(str.isprintable, ' '.join(complaint.split())))})", gap
+    num_lost = start - _first_data(path, name, start) if end else 0
     return f"damaged at its beginning ({num_lost:,} bytes)" if num_lost > LARGEST_START else None, gap
 
 
