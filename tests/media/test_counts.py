@@ -73,6 +73,17 @@ def test_a_picture_that_becomes_part_of_another_is_told(tmp_path):
     assert "packets do not follow each other" in lines
 
 
+def test_a_picture_that_becomes_a_field_of_the_next_is_told(tmp_path):
+    """Two bits after the head of a picture of MPEG-2 say whether it is a frame; many small ones share a packet."""
+    path = movie(tmp_path / "a.mpg", "mpeg2video", "mp2")
+    data = path.read_bytes()
+    assert told(path, data) == (20, "")
+    kinds = [at + 6 for at in range(len(data)) if data[at : at + 5] == b"\0\0\1\xb5\x81"]
+    assert data[kinds[5]] & 3 == 3
+    count, lines = told(path, data[: kinds[5]] + bytes([data[kinds[5]] & ~2]) + data[kinds[5] + 1 :])
+    assert count == 19 and "1 of 20 frames cannot be found" in lines
+
+
 @pytest.mark.parametrize(("suffix", "codecs", "name", "become", "line"), [
     ("webm", ("libvpx", "libopus"), b"\xa3", b"\xe3", "parts do not follow"),
     ("flv", ("flv", "mp3"), b"\t", b"\x18", "tags do not follow")])

@@ -11,7 +11,7 @@ from pathlib import Path
 from diffsal.media.chains import PS_END, PS_PACK, is_asf_gapless, ts_packets, ts_units, walked, zeros_at_end
 
 AVI_CHUNK = re.compile(rb"\d\d(dc|db|wb|pc|tx|sb|iv|__)|ix\d\d|JUNK")  # among the packets
-FLV_HEADER, FLV_TAG = 13, 11  # bytes, the first with the length before the first tag
+FLV_HEADER, FLV_TAG, FLV_META = 13, 11, 1 << 14  # bytes; with the length before the first tag; of its first message
 FLV_VIDEO, FLV_KINDS = 9, (8, 9, 15, 18)
 FLV_EXTENDED, FLV_INFO, FLV_WITH_HEADERS = 0x80, 5, (7, 12)  # flags; the kind of frame; H.264 and HEVC
 MATROSKA_INSIDE = tuple(map(bytes.fromhex, ("18538067", "1f43b675", "a0")))  # segment, cluster, group of blocks
@@ -20,6 +20,7 @@ MATROSKA_PARTS = tuple(map(bytes.fromhex, (  # all others in a segment, a cluste
     "1a45dfa3", "114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1941a469", "1043a770", "1254c367", "ec", "bf", "e7",
     "5854", "a7", "ab", "af", "75a1", "9b", "fa", "fb", "fd", "a4", "75a2", "8e", "c8", "a2")))
 FEW = 10  # one of so many
+MPEG_PICTURE = re.compile(rb"\0\0\x01\0(?:.{4,5}\0\0\x01\xb5[\x80-\x8f].(.))?", re.DOTALL)  # and of which fields
 WEBP_CHUNKS = (b"VP8X", b"ANIM", b"ICCP", b"EXIF", b"XMP ", b"VP8 ", b"VP8L", b"ALPH")
 WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ALPH")  # what a frame begins with, after where it is and for how long
 
@@ -94,19 +95,27 @@ def _matroska_pictures(data: mmap.mmap, position: int) -> tuple[int, bool]:
     return frames, place == len(data)
 
 
+def flv_number(head: bytes, name: bytes) -> float:
+    """What the first message of an FLV says under ``name``: that, the kind 0, eight bytes; 0 where it says nothing."""
+    place = head.find(b"\0" + bytes([len(name)]) + name + b"\0") + len(name) + 3
+    number = struct.unpack_from(">d", head, place)[0] if place + 8 <= len(head) else 0
+    return number if place >= len(name) + 3 and 0 < number < 2**53 else 0
+
+
 def _flv_pictures(data: mmap.mmap) -> tuple[int, bool]:
-    """Tags of pictures; whether all tags follow each other to the end, or to the zeros after it."""
-    place, frames = FLV_HEADER, 0
+    """Tags of pictures; whether all tags follow each other to the end, or to what is after it."""
+    place, frames, whole = FLV_HEADER, 0, flv_number(data[:FLV_META], b"filesize")
     while place + FLV_TAG < len(data):
         kind, size = data[place] & 0x1F, int.from_bytes(data[place + 1 : place + 4], "big")
         if kind not in FLV_KINDS:
-            return frames, place + zeros_at_end(data) >= len(data)
+            is_after = place == whole and data[place : place + 3] != b"FLV"
+            return frames, is_after or place + zeros_at_end(data) >= len(data)
         if kind == FLV_VIDEO and size > 1:
             flags, of = data[place + FLV_TAG], data[place + FLV_TAG + 1]
             if flags & FLV_EXTENDED:
-                frames += flags & 0xF in (1, 3)
+                frames += flags & 0xF in (1, 3) and size > 8
             elif flags >> 4 != FLV_INFO:
-                frames += flags & 0xF not in FLV_WITH_HEADERS or of == 1
+                frames += flags & 0xF not in FLV_WITH_HEADERS or (of == 1 and size > 5)
         place += FLV_TAG + size + 4
     return frames, place <= len(data)
 
@@ -128,8 +137,11 @@ def _ts_pictures(data: mmap.mmap, stream: int) -> tuple[int, bool]:
 
 
 def _ps_pictures(data: mmap.mmap, stream: int) -> int:
-    """Packets of the stream with a time stamp."""
-    place, frames = 0, 0
+    """Pictures that begin in the stream, or its packets with a time stamp where they are more.
+
+    A picture may be made of two fields; one field alone is a picture that is damaged.
+    """
+    place, stamps, pictures, fields = 0, 0, 0, 0
     while place >= 0 and place + 16 < len(data):
         start, mark, kind = struct.unpack_from(">HBB", data, place)
         if start or mark != 1 or kind < PS_END:
@@ -139,9 +151,13 @@ def _ps_pictures(data: mmap.mmap, stream: int) -> int:
         elif kind == PS_PACK:
             place += 14 + (data[place + 13] & 7) if data[place + 4] >> 6 == 1 else 12
         else:
-            frames += kind == stream & 0xFF and _has_stamp(data, place + 6)
-            place += 6 + struct.unpack_from(">H", data, place + 4)[0]
-    return frames
+            begin, place = place + 6, place + 6 + struct.unpack_from(">H", data, place + 4)[0]
+            if kind == stream & 0xFF:
+                stamps += _has_stamp(data, begin)
+                for found in MPEG_PICTURE.finditer(data, begin, place):
+                    is_field = found[1] is not None and found[1][0] & 3 in (1, 2)
+                    pictures, fields = pictures + (not is_field), fields + is_field
+    return max(pictures + (fields + 1) // 2, stamps) if fields <= 1 else pictures + fields // 2
 
 
 def _has_stamp(data: mmap.mmap, place: int) -> bool:

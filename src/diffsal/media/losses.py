@@ -116,7 +116,8 @@ class Losses:
         stream = decoding.stream
         number = stream.index if self.format == "avi" else stream.id
         held, is_chain = num_pictures(self.path, self.format, number, decoding.first_position)
-        return 0 if self.codec == "mpeg2video" and decoding.num_interlaced else held, is_chain
+        has_fields = self.format == "mpegts" and self.codec == "mpeg2video" and decoding.num_interlaced
+        return 0 if has_fields else held, is_chain
 
     def _passed_over(self, decoding: Decoding, is_chain: bool) -> str | None:
         """What the reader has passed over without a word to us."""

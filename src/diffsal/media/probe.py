@@ -17,7 +17,7 @@ import av
 from diffsal.errors import InputError
 from diffsal.media.chains import ASF_DATA_HEADER, ASF_FILE_PROPERTIES, fragment_numbers, padding
 from diffsal.media.container import SEEKABLE_CODECS, Decoding, open_media
-from diffsal.media.counts import ebml_element
+from diffsal.media.counts import FLV_META, ebml_element, flv_number
 
 FEWEST_BYTES = 12  # of a frame in any container, its entry in the index included
 READING_ERRORS = (av.FFmpegError, ValueError, OverflowError, InputError)
@@ -149,7 +149,7 @@ def read_size(path: str) -> Size:
             if head[:4] == b"\x30\x26\xb2\x75":
                 return Size(found, _asf_size(file))
             if head[:3] == b"FLV":
-                return Size(found, int(_flv_number(file, b"filesize")) or None)
+                return Size(found, int(flv_number(head + file.read(FLV_META), b"filesize")) or None)
             if head[:1] == b"G" and head[3:4] != b"8":
                 return Size(found, _ts_size(file, found))
             if head[:4] == b"GIF8" or head[:4] == b"\x89PNG":
@@ -267,20 +267,10 @@ def _asf_size(file: BinaryIO) -> int | None:
     return struct.unpack("<Q", head[place + 40 : place + 48])[0] or None
 
 
-def _flv_number(file: BinaryIO, name: bytes) -> float:
-    """What the first message of an FLV says under ``name``: that, the kind 0, eight bytes; 0 where it says nothing."""
-    file.seek(0)
-    head, name = file.read(1 << 14), b"\0" + bytes([len(name)]) + name + b"\0"
-    place = head.find(name)
-    number = struct.unpack_from(">d", head, place + len(name))[0] if place >= 0 else 0
-    return number if 0 < number < 2**53 else 0
-
-
 def states_length(path: str) -> bool:
     """Whether a local file is an FLV that says how long it lasts."""
-    with open(path, "rb") as file, suppress(struct.error):
-        return file.read(3) == b"FLV" and _flv_number(file, b"duration") > 0
-    return False
+    with open(path, "rb") as file:
+        return file.read(3) == b"FLV" and flv_number(file.read(FLV_META), b"duration") > 0
 
 
 def _ts_size(file: BinaryIO, found: int) -> int | None:
