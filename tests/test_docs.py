@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 from diffsal.cli.cluster import with_address
 from diffsal.cli.commands import COMMANDS, application
 from diffsal.runtime import loading
+from diffsal.training.validation import METRICS
+from diffsal.weights import catalogue
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -158,3 +160,14 @@ def test_the_site_builds_without_a_warning(tmp_path):
     page = (tmp_path / "site/commands/index.html").read_text()
     for name in ("predict", "evaluate", "train", "web", "convert", "info", "push"):
         assert f'id="{name}"' in page
+
+
+def test_the_catalogue_says_what_the_model_card_says():
+    card, entry = (ROOT / "MODEL_CARD.md").read_text(), catalogue.entry_of("compact")
+    rows = {"FIND 021": "FIND 021", "HEVC, mean of the five": "5 held-out HEVC clips",
+            "MIT1003, 200 pictures": "MIT1003 (200 pictures)"}
+    stated = {}
+    for row, name in rows.items():
+        scores = re.search(rf"^\| {row} \| (.*?) \|", card, re.MULTILINE)[1].strip("*").split(" / ")[:3]
+        stated |= {f"{metric}, {name}": float(score) for metric, score in zip(METRICS, scores, strict=True)}
+    assert dict(entry.scores) == stated
