@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -47,6 +48,7 @@ KEPT_FRAMES = 64  # for which what was found can be asked for: more than are eve
 LEAST_RATE = 0.1  # frames per second below which fewer are kept
 HISTORY_SECONDS = 6.0  # before the first map that are read, so that it is as if all had been
 MAP_SIZE = (56, 96)
+FACES_AT_ONCE = 2  # that are encoded side by side: most of the time goes there
 FACE_SPREAD = 0.75  # standard deviation of a face's Gaussian, in its larger sides: docs/compact.md, "Who speaks"
 
 
@@ -93,6 +95,7 @@ class Speakers:
         self.seen: dict[int, _Seen] = {}
         self.heard = None if self.sound is None else _SoundFeatures(self.sound)
         self.scorer = _Scorer()
+        self.pool = ThreadPoolExecutor(FACES_AT_ONCE)
         self.moment = 0  # the next one
         self.is_new_shot = True
         self.before: Frame | None = None
@@ -165,10 +168,8 @@ class Speakers:
     def _score(self) -> None:
         """Features of the crops that wait, and each face's score from the last seconds."""
         assert self.heard is not None
-        for seen in self.seen.values():
-            if not seen.crops:
-                continue
-            features = self.scorer.encode_faces(seen)
+        waiting = [seen for seen in self.seen.values() if seen.crops]
+        for seen, features in zip(waiting, self.pool.map(self.scorer.encode_faces, waiting), strict=True):
             late = max(0, SEEN_AFTER - seen.encoded)  # what the encoder gives for moments before the first
             seen.encoded += len(features)
             seen.features.extend(features[late:])
