@@ -34,6 +34,9 @@ RETRIES = 100  # where other processes write or sweep at the same place meanwhil
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # what a rename onto a folder that holds something says
 SWEEPING_SECONDS = 0.02
 FULL = tuple(getattr(errno, name, errno.ENOSPC) for name in ("ENOSPC", "EDQUOT"))
+HINTS = {  # what to do, by the system's number of an error
+    **dict.fromkeys(FULL, "make room there, or write elsewhere"), errno.EROFS: "write elsewhere",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "check its permissions"), errno.ENAMETOOLONG: "give a shorter name"}
 UNKNOWN_BYTES = "backslashreplace"  # of names that are not UTF-8: ``\udcXX``, which is what JSON has for them
 
 _growing: dict[Path, int] = {}  # private folders and the processes that made them
@@ -196,6 +199,12 @@ def remove_unfinished() -> None:
 atexit.register(remove_unfinished)
 
 
+def check_plain(path: Path) -> None:
+    """:class:`InputError` for a pipe, a socket or a device as an input: reading it may wait without end."""
+    if _is_special(path):
+        raise InputError(f"{path}: is a pipe, a socket or a device; write what it gives into a file first")
+
+
 def _is_special(path: Path) -> bool:
     """Whether something is there that is neither a file nor a folder: asked once, others may replace it meanwhile."""
     try:
@@ -231,7 +240,8 @@ def line_of(error: InputError | OSError) -> str:
 def words_of(error: OSError) -> str:
     """The file, what the system says, and what to do, in one line."""
     where = f"{final_name(str(error.filename))}: " if error.filename else ""
-    return f"{where}{error.strerror or error}{'; make room there, or write elsewhere' if error.errno in FULL else ''}"
+    hint = HINTS.get(error.errno or 0)
+    return f"{where}{error.strerror or error}{f'; {hint}' if hint else ''}"
 
 
 def _locked(folder: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -131,7 +132,8 @@ def test_a_bad_input_is_one_line_that_names_it(run, tmp_path, line, name, data):
     "prepare gaze --data gaze --workers 2", "evaluate gaze --data gaze --split play --out out --workers 1",
     "evaluate gaze --data gaze --split play --out out --maps maps --workers 1"])
 @pytest.mark.parametrize(("number", "reason", "hint"), [
-    (28, "No space left on device", "; make room there, or write elsewhere"), (30, "Read-only file system", "")])
+    (28, "No space left on device", "; make room there, or write elsewhere"),
+    (30, "Read-only file system", "; write elsewhere")])
 def test_a_full_disk_is_one_line_that_names_a_file(run, tmp_path, monkeypatch, line, number, reason, hint):
     """The first file ends it: others would fare no better. What is written says no name, as a library's writes do."""
     def full(*arguments):
@@ -152,3 +154,28 @@ def test_an_archive_that_is_damaged_is_told_before_what_it_should_have_held(run,
     (tmp_path / "data/a.tar.gz").write_bytes(gzip.compress(gzip.compress(bytes(10_240))))
     code, _, error = run("prepare", "dhf1k", "--data", "data")
     assert code == 1 and error.count("\n") == 1 and "a.tar.gz: damaged or cut short" in error
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_told_and_not_waited_for(run, tmp_path):
+    root = synthetic.write("gaze", tmp_path / "gaze")
+    table = next((root / "gaze").glob("*/*.csv"))
+    table.unlink()
+    (tmp_path / "folder.mp4").mkdir()
+    for pipe in (table, tmp_path / "a.png", tmp_path / "a.mp4"):
+        os.mkfifo(pipe)
+    for line, named in ((f"validate gaze --data {root}", table), (f"predict {tmp_path}", tmp_path / "a.mp4"),
+                        (f"predict {tmp_path}/a.png", tmp_path / "a.png")):
+        code, _, error = run(*line.split())
+        assert code == 1 and error.splitlines() == [
+            f"diffsal: {named}: is a pipe, a socket or a device; write what it gives into a file first"]
+
+
+def test_a_name_that_is_too_long_and_a_folder_among_pictures(run, tmp_path):
+    long = tmp_path / f"{'x' * 250}.mp4"
+    write_movie(long)
+    code, _, error = run("predict", str(long))
+    assert code == 1 and error.endswith("File name too long; give a shorter name\n") and error.count("\n") == 1
+    (tmp_path / "pictures/1.png").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "pictures/2.png"), np.zeros((48, 64, 3), np.uint8))
+    assert run("predict", str(tmp_path / "pictures"), "--maps", str(tmp_path / "maps"), "--only-maps")[0] == 0

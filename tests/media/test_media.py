@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import threading
 from fractions import Fraction
 from functools import partial
@@ -223,10 +224,10 @@ def test_folders_that_hold_nothing_or_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="holds no videos"):
         expand(str(tmp_path))
 
-    def refuse(self):
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(type(tmp_path), "iterdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(InputError, match=r"cannot be read \(Permission denied"):
         expand(str(tmp_path))
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from diffsal.errors import InputError
+from diffsal.files import check_plain
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 SEPARATORS = ",;\t| "
@@ -65,6 +66,7 @@ def read_rows(path: Path, columns: tuple[str | tuple[str, ...], ...]) -> Iterato
     """
     if not path.exists():
         raise InputError(f"{path}: no such file: the fixations of this clip or set belong there")
+    check_plain(path)
     try:
         with _open(path) as file:
             yield from _rows(path, _Lines(path, file), columns)

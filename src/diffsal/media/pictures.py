@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffsal.errors import InputError
-from diffsal.files import write_whole
+from diffsal.files import check_plain, write_whole
 from diffsal.media.counts import avif_frames, webp_frames
 
 PICTURE_SUFFIXES = (
@@ -166,6 +166,7 @@ def check_size(name: str, width: int, height: int) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Pillow's image, its header read; whatever a decoder raises in the block becomes one line."""
+    check_plain(Path(path))
     try:
         data = Path(path).read_bytes()
     except OSError as error:

@@ -24,6 +24,8 @@ import cv2
 import numpy as np
 
 from diffsal.errors import InputError
+from diffsal.files import check_plain
+from diffsal.folders import list_names
 from diffsal.media.container import SEEKABLE_CODECS, Decoding, FrameTimes, has_own_times, one_line, open_media
 from diffsal.media.losses import Losses
 from diffsal.media.mel import SAMPLE_RATE, Sound
@@ -271,6 +273,7 @@ def open_source(source: str | Path | int) -> Source:
             raise InputError(f"{path}: holds no videos and no numbered pictures; name another folder or the files")
         header = read_header(pictures[0])
         return Source(name, None, pictures, width=header.width, height=header.height, num_frames=len(pictures))
+    check_plain(path)
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; fetch or export it again")
     if path.suffix.lower() not in PICTURE_SUFFIXES:
@@ -293,7 +296,7 @@ def expand(source: str) -> list[str]:
     path = Path(source)
     if not source:
         raise InputError("'': an empty name is no input; name a file, a folder, an address or a camera")
-    if not path.is_dir():
+    if not os.path.isdir(path):  # Path.is_dir raises where a folder is closed to us
         return [source]
     for suffixes in (VIDEO_SUFFIXES, PICTURE_SUFFIXES):
         if suffixes is PICTURE_SUFFIXES and numbered_pictures(path):
@@ -315,11 +318,8 @@ def numbered_pictures(folder: Path) -> list[Path]:
 
 
 def _listed(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder}: the folder cannot be read ({error.strerror}); check its permissions") from None
-    return [p for p in entries if p.suffix.lower() in suffixes and ".saliency." not in p.name and p.name[0] != "."]
+    paths = (folder / name for name in list_names(folder) if ".saliency." not in name)
+    return [path for path in paths if path.suffix.lower() in suffixes and not os.path.isdir(path)]
 
 
 def _open_camera(index: int) -> Source:
@@ -342,11 +342,9 @@ def _probe(source: Source) -> Source:
         stream = picture_stream(container)
         if stream is None:
             found = {"a cover" if s.type == "video" else s.type for s in container.streams if s.codec_context}
-            if not found:
-                raise InputError(f"{source.name}: holds nothing that can be decoded; convert a video to MP4, a picture "
-                                 "to PNG")
-            kinds = " and ".join(sorted(found))
-            raise InputError(f"{source.name}: holds no video, only {kinds}; give a file with a picture")
+            what = f"no video, only {' and '.join(sorted(found))}; give a file with a picture" if found else (
+                "nothing that can be decoded; convert a video to MP4, a picture to PNG")
+            raise InputError(f"{source.name}: holds {what}")
         sound = sound_stream(container)
         source.origin_seconds = start_seconds(stream, sound)
         source.has_sound = sound is not None
