@@ -139,6 +139,16 @@ def test_a_sample_without_bytes_is_lost_only_where_something_lies_in_its_place(t
     assert told(path, same) == (19, "")
 
 
+def test_a_frame_that_lasts_longer_than_its_track_has_not_pushed_the_others_out_of_it(tmp_path):
+    """Of what an edit list shows, 0.8 s, its first frame takes all."""
+    path = write_movie(tmp_path / "a.mov", codec="mjpeg", pixels="yuvj420p", grain=20)
+    data = path.read_bytes()
+    duration = data.index(b"stts") + 16
+    assert told(path, data) == (20, "") and struct.unpack_from(">II", data, duration - 4) == (20, 3600)
+    count, lines = told(path, data[:duration] + b"\1" + data[duration + 1 :])
+    assert count == 1 and "19 of 20 frames cannot be found" in lines
+
+
 @pytest.mark.parametrize(("suffix", "codecs"), [("ts", ("libx264", "aac")), ("flv", ("flv", "mp3"))])
 def test_zeros_after_the_end_are_no_damage(tmp_path, suffix, codecs):
     """A disk's last place is filled up; what is longer may be a download that was not finished, which FLV rules out."""

@@ -91,6 +91,7 @@ class Losses:
         self.has_own_end = self.format == MOV and stream.duration is not None  # the sum of its frames' durations
         self.num_pictures = len(container.streams.video)
         self.num_stated = _stated_frames(container, stream)
+        self.num_cut = stream.frames - len(stream.index_entries) if self.format == MOV else 0  # what edits leave out
         self.num_slots = max(0, stream.frames) if self.format == "avi" else 0  # with what stands for "as before"
 
     def found(self, decoding: Decoding, num_frames: int, end_seconds: float, is_part: bool) -> list[str]:
@@ -108,6 +109,8 @@ class Losses:
         lost = 0 if is_part else max(self.num_stated, held) - decoding.num_stored
         if lost <= 0 and self.num_slots and not is_chain and not is_part:  # an index was made from what is left
             lost = self.num_slots - decoding.last_stamp - 1
+        if lost <= 0 and self.num_cut > 0 and self.stated_end and end_seconds > 2 * self.stated_end and not is_part:
+            lost = self.num_cut  # a frame that lasts longer than all together has lost its own duration
         end = self._missing_end(decoding, num_frames, end_seconds, lost) or self._padding()
         return [*lines, end] if end else lines
 
