@@ -20,6 +20,7 @@ MATROSKA_PARTS = tuple(map(bytes.fromhex, (  # all others in a segment, a cluste
     "1a45dfa3", "114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1941a469", "1043a770", "1254c367", "ec", "bf", "e7",
     "5854", "a7", "ab", "af", "75a1", "9b", "fa", "fb", "fd", "a4", "75a2", "8e", "c8", "a2")))
 FEW = 10  # one of so many
+TS_BLOCK = 1 << 16  # packets at a time, 12 MB
 MPEG_PICTURE = re.compile(rb"\0\0\x01\0(?:.{4,5}\0\0\x01\xb5[\x80-\x8f].(.))?", re.DOTALL)  # and of which fields
 WEBP_CHUNKS = (b"VP8X", b"ANIM", b"ICCP", b"EXIF", b"XMP ", b"VP8 ", b"VP8L", b"ALPH")
 WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ALPH")  # what a frame begins with, after where it is and for how long
@@ -126,14 +127,19 @@ def _ts_pictures(data: mmap.mmap, stream: int) -> tuple[int, bool]:
     packets = ts_packets(data)
     if packets is None:
         return 0, False
-    own = packets[(packets[:, 1] & 0x1F == stream >> 8) & (packets[:, 2] == stream & 0xFF) & (packets[:, 3] & 0x10 > 0)]
-    if (own[:, 3] & 0xC0).any():  # encrypted
-        return 0, True
-    says, begins, heads = ts_units(own)
-    has_stamp = (heads[:, 7] & 0x80 > 0) | (heads[:, 9] & 0xE1 == 0x21)
-    stamped, is_long = int((says & begins & has_stamp).sum()), (heads[:, 4:6] == 0).all(1)  # no length is stated
-    others = int((says & begins & ~has_stamp & is_long).sum())
-    return stamped + others * (others * FEW <= stamped), bool((says == begins).all())
+    stamped, others, is_chain = 0, 0, True
+    for start in range(0, len(packets), TS_BLOCK):
+        own = packets[start : start + TS_BLOCK]
+        own = own[(own[:, 1] & 0x1F == stream >> 8) & (own[:, 2] == stream & 0xFF) & (own[:, 3] & 0x10 > 0)]
+        if (own[:, 3] & 0xC0).any():  # encrypted
+            return 0, True
+        says, begins, heads = ts_units(own)
+        has_stamp = (heads[:, 7] & 0x80 > 0) | (heads[:, 9] & 0xE1 == 0x21)
+        is_long = (heads[:, 4:6] == 0).all(1)  # no length is stated
+        stamped += int((says & begins & has_stamp).sum())
+        others += int((says & begins & ~has_stamp & is_long).sum())
+        is_chain &= bool((says == begins).all())
+    return stamped + others * (others * FEW <= stamped), is_chain
 
 
 def _ps_pictures(data: mmap.mmap, stream: int) -> int:
