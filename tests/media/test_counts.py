@@ -180,6 +180,19 @@ def test_what_stands_for_a_picture_of_mpeg4_that_came_before_is_none(tmp_path, a
     assert source.problems == []
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize("codec", ["mpeg2video", "mpeg4"])
+@pytest.mark.parametrize("suffix", ["avi", "mkv"])
+def test_a_cut_in_an_open_group_of_pictures_without_their_times(tmp_path, codec, suffix):
+    """AVI says nothing of when to show a picture, and in this Matroska those before the key frame have its time."""
+    ffmpeg(tmp_path, *VIDEO, "-c:v", codec, "-bf", "2", "-g", "10", f"a.{suffix}")
+    ffmpeg(tmp_path, "-ss", "0.7", "-i", f"a.{suffix}", "-c", "copy", f"b.{suffix}")
+    path = tmp_path / f"b.{suffix}"
+    count = probe(path, "-count_frames", "-select_streams", "v", "-show_entries", "stream=nb_read_frames")[0]
+    source = open_source(path)
+    assert len(list(source.frames())) == int(count) and source.problems == []
+
+
 def test_one_of_three_fragments_is_missing(tmp_path):
     path = fragmented(tmp_path / "a.mp4")
     head, parts = fragments(path)

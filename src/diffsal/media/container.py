@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -21,6 +22,8 @@ SEEKABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores", "dnxhd", "ff
 SEAM_PACKETS = 2  # between a mark of damage and the key frame that shows that two recordings were joined there
 LEAST_PADDING, LEFT_PADDING = 4, 4096  # bytes: the last packet of MPEG-TS may end with zeros
 MPEG4_PICTURE, MPEG4_EMPTY = b"\0\0\1\xb6", 19  # what a picture begins with; bytes of one without content, at most
+MPEG_BETWEEN = re.compile(  # the head of a picture of MPEG-1, 2 or 4 that refers to one before and one after it
+    rb"\0\0\x01(?:\0.[\x18-\x1f\x58-\x5f\x98-\x9f\xd8-\xdf]|\xb6[\x80-\xbf])", re.DOTALL)
 PATIENCE = 3  # a demuxer that fails this often in a row will not recover
 BACKWARD_SECONDS = 0.1  # a stream's clock that goes back by more has started again (as ffmpeg says)
 LONGEST_REORDER_SECONDS = 10.0  # between the stamps for decoding and for display of one frame
@@ -180,6 +183,7 @@ class Decoding:
         self.num_interlaced = 0  # of the frames
         self.num_leading = 0  # of the packets: shown before the first key frame, but stored and so decoded after it
         self.first_key: int | None = None  # when it is shown
+        self.may_lead = False  # whether only such were stored since that key frame
         self.last_stamp = -1  # for decoding, of its packets
         self.num_stored = 0  # its packets, those included that say "as before" or are not to be shown
         self.beside_end = 0.0  # seconds: when the other streams end
@@ -268,9 +272,13 @@ class Decoding:
     def _count_leading(self, packet: av.Packet) -> None:
         """In an open group of pictures, those before the key frame need the group before, which a cut has taken away.
         """
-        if not packet.size or packet.is_discard or not has_own_times(self.container):
+        if not packet.size or packet.is_discard:
             return
-        if self.first_key is None:
+        if not has_own_times(self.container):
+            is_leading = self.may_lead and MPEG_BETWEEN.search(memoryview(packet)) is not None
+            self.may_lead = packet.is_keyframe if self.num_packets == 1 else is_leading
+            self.num_leading += is_leading
+        elif self.first_key is None:
             self.first_key = packet.pts if packet.is_keyframe else None
         elif packet.pts is None:
             self.num_leading += self.container.format.name == "matroska,webm"  # FFmpeg leaves out stamps below 0
