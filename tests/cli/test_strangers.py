@@ -162,10 +162,11 @@ def test_a_pipe_is_told_and_not_waited_for(run, tmp_path):
     table = next((root / "gaze").glob("*/*.csv"))
     table.unlink()
     (tmp_path / "folder.mp4").mkdir()
-    for pipe in (table, tmp_path / "a.png", tmp_path / "a.mp4"):
+    for pipe in (table, tmp_path / "a.png", tmp_path / "a.mp4", tmp_path / "scores.json"):
         os.mkfifo(pipe)
     for line, named in ((f"validate gaze --data {root}", table), (f"predict {tmp_path}", tmp_path / "a.mp4"),
-                        (f"predict {tmp_path}/a.png", tmp_path / "a.png")):
+                        (f"predict {tmp_path}/a.png", tmp_path / "a.png"),
+                        (f"report {tmp_path}/scores.json", tmp_path / "scores.json")):
         code, _, error = run(*line.split())
         assert code == 1 and error.splitlines() == [
             f"diffsal: {named}: is a pipe, a socket or a device; write what it gives into a file first"]

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diffsal.errors import InputError
-from diffsal.files import write_csv, write_text
+from diffsal.files import check_plain, write_csv, write_text
 from diffsal.scoring.protocols import LOWER_IS_BETTER, Protocol
 
 SCHEMA, VERSION = "diffsal.scores", 1
@@ -148,6 +148,7 @@ def _rounded(score: float | None) -> str | None:
 
 def read(path: Path) -> dict:
     """A ``scores.json``. Raises :class:`InputError` for any other file or a version that this program does not know."""
+    check_plain(Path(path))
     try:
         if Path(path).stat().st_size > MOST_BYTES:
             raise InputError(f"{path}: is larger than any file of scores; give a scores.json of `diffsal evaluate`")
