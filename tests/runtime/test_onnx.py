@@ -81,12 +81,16 @@ def test_whole_windows_give_torchs_maps_with_sound_and_without(tmp_path, monkeyp
         np.testing.assert_allclose(found[-1], maps(theirs, images, mel, (700,)), atol=2e-5)
 
 
-def test_graphs_that_cannot_be_run_are_one_line(tmp_path):
+def test_graphs_that_cannot_be_run_are_one_line(tmp_path, capfd):
     def unknown(parts, _):
         parts["denoise"].graph.node[-1].op_type = "NoSuchOperator"
 
     def smaller(parts, _):
         parts["denoise"].graph.input[0].type.tensor_type.shape.dim[2].dim_value = 32
+
+    def wider(parts, _):
+        node = next(n for n in parts["frames"].graph.node if n.op_type == "Conv")
+        next(a for a in node.attribute if a.name == "group").i = 2**31
 
     bundled = find("compact", graphs=True)
     for change, message in ((unknown, "refuses its graph denoise"), (smaller, "denoise")):
@@ -94,6 +98,14 @@ def test_graphs_that_cannot_be_run_are_one_line(tmp_path):
         with pytest.raises(InputError, match=message) as error:
             OnnxEngine(path)
         assert "\n" not in str(error.value)
+    path = rewritten(tmp_path / "bad.onnx", bundled, unknown)
+    path.write_bytes(path.read_bytes().replace(b"NoSuchOperator", b"NoSuch\x80perator"))
+    with pytest.raises(InputError, match="refuses its graph denoise"):
+        OnnxEngine(path)
+    engine = OnnxEngine(rewritten(tmp_path / "wide.onnx", bundled, wider))
+    with pytest.raises(InputError, match=r"wide.onnx: ONNX Runtime cannot run its graph frames: .*; fetch it"):
+        engine.encode_frames(np.zeros((1, 224, 384, 3), np.uint8))
+    assert capfd.readouterr().out == ""
 
 
 def test_other_devices_are_refused():

@@ -122,7 +122,11 @@ class OnnxEngine:
         return self._schedule.remove_noise(x_t, noise, t)
 
     def _run(self, name: str, given: dict[str, ndarray]) -> list[ndarray]:
-        return self._session(name).run(None, given)
+        session = self._session(name)
+        try:
+            return session.run(None, given)
+        except Exception as error:  # ONNX Runtime's own classes share no other base
+            raise self._line(f"cannot run its graph {name}", error) from None
 
     def _session(self, name: str) -> onnxruntime.InferenceSession:
         with self._lock:
@@ -137,11 +141,15 @@ class OnnxEngine:
         options.log_severity_level = QUIET
         share_arena(options)
         try:
-            return onnxruntime.InferenceSession(self._parts.pop(name), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own classes share no other base
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(f"{self.path}: ONNX Runtime refuses its graph {name}: {first[:200]}; fetch it "
-                             "again, or make one with `diffsal export`") from None
+            return onnxruntime.InferenceSession(
+                self._parts.pop(name), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        except Exception as error:
+            raise self._line(f"refuses its graph {name}", error) from None
+
+    def _line(self, what: str, error: Exception) -> InputError:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        return InputError(
+            f"{self.path}: ONNX Runtime {what}: {said}; fetch it again, or make one with `diffsal export`")
 
     def _shape(self, part: str, name: str) -> list[Any]:
         return next(x.shape for x in self._session(part).get_inputs() if x.name == name)
