@@ -73,6 +73,21 @@ def test_a_picture_that_becomes_part_of_another_is_told(tmp_path):
     assert "packets do not follow each other" in lines
 
 
+def test_a_picture_of_mpeg2_that_has_lost_its_beginning_is_told(tmp_path):
+    path = movie(tmp_path / "a.mpg", "mpeg2video", "mp2")
+    data = path.read_bytes()
+    heads = [at for at in range(len(data)) if data[at : at + 4] == b"\0\0\1\0"]
+    assert told(path, data) == (20, "") and len(heads) == 20
+    second = data.index(b"\0\0\1\2", heads[7])  # row
+    count, lines = told(path, data[: heads[7]] + b"\x55" * (second - heads[7]) + data[second:])
+    assert count == 19 and "1 of 20 frames cannot be found" in lines
+
+
+def test_rows_of_tall_pictures_of_mpeg2_are_numbered_anew(tmp_path):
+    path = write_movie(tmp_path / "a.mpg", num_frames=3, codec="mpeg2video", size=(2816, 32))
+    assert told(path, path.read_bytes()) == (3, "")
+
+
 def test_a_picture_that_becomes_a_field_of_the_next_is_told(tmp_path):
     """Two bits after the head of a picture of MPEG-2 say whether it is a frame; many small ones share a packet."""
     path = movie(tmp_path / "a.mpg", "mpeg2video", "mp2")

@@ -22,6 +22,9 @@ MATROSKA_PARTS = tuple(map(bytes.fromhex, (  # all others in a segment, a cluste
 FEW = 10  # one of so many
 TS_BLOCK = 1 << 16  # packets at a time, 12 MB
 MPEG_PICTURE = re.compile(rb"\0\0\x01\0(?:.{4,5}\0\0\x01\xb5[\x80-\x8f].(.))?", re.DOTALL)  # and of which fields
+MPEG_ROWS = re.compile(rb"\0\0\x01([\0-\x04])")  # where a picture and its first rows begin
+MPEG_HEIGHT = re.compile(rb"\0\0\x01\xb3.(..)", re.DOTALL)  # its last 12 bits
+TALL = 2800  # pixels above which the rows of MPEG-2 are numbered anew
 WEBP_CHUNKS = (b"VP8X", b"ANIM", b"ICCP", b"EXIF", b"XMP ", b"VP8 ", b"VP8L", b"ALPH")
 WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ALPH")  # what a frame begins with, after where it is and for how long
 
@@ -145,9 +148,12 @@ def _ts_pictures(data: mmap.mmap, stream: int) -> tuple[int, bool]:
 def _ps_pictures(data: mmap.mmap, stream: int) -> int:
     """Pictures that begin in the stream, or its packets with a time stamp where they are more.
 
-    A picture may be made of two fields; one field alone is a picture that is damaged.
+    A picture may be made of two fields; one field alone is a picture that is damaged. A row after a lower one is of
+    a picture that has lost its beginning.
     """
-    place, stamps, pictures, fields = 0, 0, 0, 0
+    place, stamps, pictures, fields, row = 0, 0, 0, 0, 0
+    head = MPEG_HEIGHT.search(data)
+    is_tall = head is not None and int.from_bytes(head[1], "big") & 0xFFF > TALL
     while place >= 0 and place + 16 < len(data):
         start, mark, kind = struct.unpack_from(">HBB", data, place)
         if start or mark != 1 or kind < PS_END:
@@ -163,6 +169,9 @@ def _ps_pictures(data: mmap.mmap, stream: int) -> int:
                 for found in MPEG_PICTURE.finditer(data, begin, place):
                     is_field = found[1] is not None and found[1][0] & 3 in (1, 2)
                     pictures, fields = pictures + (not is_field), fields + is_field
+                for found in MPEG_ROWS.finditer(data, begin, place):
+                    before, row = row, found[1][0]
+                    pictures += 0 < row < before and not is_tall
     return max(pictures + (fields + 1) // 2, stamps) if fields <= 1 else pictures + fields // 2
 
 
