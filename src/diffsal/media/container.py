@@ -27,6 +27,7 @@ MPEG_BETWEEN = re.compile(  # the head of a picture of MPEG-1, 2 or 4 that refer
 PATIENCE = 3  # a demuxer that fails this often in a row will not recover
 BACKWARD_SECONDS = 0.1  # a stream's clock that goes back by more has started again (as ffmpeg says)
 LONGEST_REORDER_SECONDS = 10.0  # between the stamps for decoding and for display of one frame
+MOST_REORDERED = 16  # frames, likewise: as many as a decoder of H.264 or H.265 holds
 FORWARD_SECONDS = 10.0  # likewise forward, where a format's clock may start anew at any time
 
 
@@ -99,12 +100,13 @@ class Clock:
     As ffmpeg does, time goes on one frame after the last where a stream's decoding stamps go back by more than 0.1 s,
     or, in formats made for it (MPEG-TS and PS, Ogg), forward by more than 10 s while no other stream has gone on. The
     streams jump one after the other; those that follow take the shift of the first. Edit lists repeat what is not to
-    be shown: that is no new start.
+    be shown: that is no new start. Nor is a stamp that FFmpeg makes up for Matroska, which has none for decoding.
     :meth:`set` sees every packet of every stream, in the file's order.
     """
 
     def __init__(self, container: Any) -> None:
         self.is_ts = bool(container.format.flags & av.format.Flags.ts_discont.value)
+        self.is_matroska = container.format.name == "matroska,webm"
         self.shifts = [Fraction(0)]  # seconds to add to the stamps, by segment
         self.seams: list[float] = []  # seconds: where it started again or jumped
         self.segment: dict[int, int] = {}  # of each stream
@@ -130,7 +132,8 @@ class Clock:
             step = raw - self.last[index]
             is_edit = packet.is_discard or index in self.unshown
             is_forward = self.is_ts and step > FORWARD_SECONDS and not self._others_go_on(index, raw)
-            if not is_edit and (step < -BACKWARD_SECONDS or is_forward):
+            is_made_up = self.is_matroska and not packet.is_keyframe  # by FFmpeg; the next file would begin with one
+            if not is_edit and ((step < -BACKWARD_SECONDS and not is_made_up) or is_forward):
                 segment = self._next_segment(index, raw)
         (self.unshown.add if packet.is_discard else self.unshown.discard)(index)
         shift = self.shifts[segment]
@@ -325,6 +328,7 @@ class FrameTimes:
 
     def __init__(self, container: Any, stream: Any, usual_seconds: float) -> None:
         self.usual_seconds, self.has_display_stamps = usual_seconds, has_own_times(container)
+        self.longest_reorder = max(LONGEST_REORDER_SECONDS, MOST_REORDERED * usual_seconds)
         self.is_edited = is_edited(stream)  # the stamps for decoding go back and forth, those for display hold
         self.faulty_pts = self.faulty_dts = 0
         self.last_pts: int | None = None
@@ -335,7 +339,7 @@ class FrameTimes:
         """(time in seconds on the container's clock, duration in seconds); None where nothing tells the first."""
         pts = frame.pts if self.has_display_stamps else None  # else they are made up
         base = frame.time_base
-        if None not in (pts, frame.dts, base) and abs(pts - frame.dts) * base > LONGEST_REORDER_SECONDS:
+        if None not in (pts, frame.dts, base) and abs(pts - frame.dts) * base > self.longest_reorder:
             pts = None  # a broken stamp: it would take all that follow along
         ticks = pts if self.is_edited and pts is not None else self._best_effort(pts, frame.dts)
         own = None if ticks is None or not base else float(ticks * base)

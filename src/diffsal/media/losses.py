@@ -11,7 +11,7 @@ from typing import Any
 from diffsal.media.chains import MOST_FILLING, fragment_numbers, is_gapless, is_whole, mp4_boxes, padding
 from diffsal.media.container import Decoding
 from diffsal.media.counts import num_pictures
-from diffsal.media.probe import Size, frame_seconds, has_more, read_again, read_size, states_length
+from diffsal.media.probe import Size, end_of_all, frame_seconds, has_more, read_again, read_size, states_length
 
 STAMP_SECONDS = 1.1e-3  # time stamps of a millisecond are off by as much
 LOSING_CONTAINERS = ("matroska,webm", "ogg", "asf", "mpegts", "mpeg", "flv", "nut")  # have no index to count by
@@ -63,13 +63,15 @@ class Holes:
         self.last, self.announced = seconds, duration if duration > 1.5 * self.frame_seconds else 0.0
 
     def found(self, seams: Sequence[float], stamps: Sequence[float]) -> str | None:
-        """The holes in words, or None; a short one near one of the ``seams`` (seconds) belongs to that.
+        """The holes in words, or None; one that ends at one of the ``seams`` (seconds) belongs to that, and so does a
+        short one near it: the sound of the recording before was longer.
 
         There is no hole where a packet belongs (``stamps``, in seconds): the decoder gave its frame out of order.
         """
         waits = [(start, end) for start, end in self.waits
                  if not any(start + STAMP_SECONDS < stamp < end - STAMP_SECONDS for stamp in stamps)
-                 and not (end - start < SEAM_SECONDS and any(abs(start - seam) < SEAM_SECONDS for seam in seams))]
+                 and not any(abs(end - seam) < SEAM_SECONDS or (end - start < SEAM_SECONDS > abs(start - seam))
+                             for seam in seams)]
         if not 0 < len(waits) <= MOST_HOLES or self.irregular * 50 > self.regular:
             return None
         if self.regular < REGULAR_FRAMES * len(waits):
@@ -180,6 +182,9 @@ class Losses:
             return None  # the last picture is held
         if decoding.beside_end >= self.stated_end - least and not self.has_own_end:
             return None  # only the picture ends: the container's time was the sound's
+        if self.size.found and not self.has_own_end and (
+                end_of_all(self.path, decoding.origin_seconds) >= self.stated_end - least):
+            return None  # or that of another stream
         return (f"ends at {end_seconds:.2f} s{stated}, the rest cannot be found; the {num_frames} frames before are "
                 "done, fetch the file again for the rest")
 

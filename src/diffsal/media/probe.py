@@ -77,6 +77,31 @@ def frame_seconds(path: str, origin_seconds: float) -> list[float]:
     return sorted(seconds)
 
 
+def stamps_until(decoding: Decoding, until: int) -> tuple[list[int], list[tuple[int, int]]]:
+    """Time stamps of all frames up to a little beyond ``until``, in order; (pts, dts) of the keyframes among them."""
+    stamps, keys = [], []
+    for packet in decoding.packets():
+        if packet.size and not packet.is_discard:
+            if packet.pts is None or packet.dts is None or decoding.clock.has_jumped:
+                return [], []
+            stamps.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append((packet.pts, packet.dts))
+            if packet.dts > until:
+                break
+    return sorted(stamps), keys
+
+
+def end_of_all(path: str, origin_seconds: float) -> float:
+    """When the last packet of any stream of a local file ends, those included that nobody plays."""
+    end = 0.0
+    with suppress(*READING_ERRORS), open_media(path, path) as container:
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return end - origin_seconds
+
+
 def measured_rate(path: str) -> float | None:
     """Frames per second of a local file by the usual wait between two; None where nothing tells."""
     seconds = [] if "://" in path else frame_seconds(path, 0.0)
@@ -119,7 +144,10 @@ def stated_end(container: Any, stream: Any, origin_seconds: float) -> float | No
     tag = re.match(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
     if tag:
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - origin_seconds
-    return container.duration / av.time_base if container.duration and container.duration > 0 else None
+    if not container.duration or container.duration <= 0:
+        return None
+    start = origin_seconds if container.format.name == "nut" else 0.0  # where it is no duration, but the last stamp
+    return container.duration / av.time_base - start
 
 
 @dataclass(frozen=True)

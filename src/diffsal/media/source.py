@@ -38,6 +38,7 @@ from diffsal.media.probe import (
     picture_stream,
     plausible_frames,
     sound_stream,
+    stamps_until,
     start_seconds,
     stated_end,
 )
@@ -239,8 +240,9 @@ class Source:
         stamp = round((start + self.origin_seconds) / stream.time_base)
         with contextlib.suppress(av.FFmpegError, StopIteration), open_media(self.name, self.path) as scout:
             scouted = picture_stream(scout)
-            stamps, keys = _stamps(Decoding(scout, scouted, 0.0, (sound_stream(scout),)), stamp)
+            stamps, keys = stamps_until(Decoding(scout, scouted, 0.0, (sound_stream(scout),)), stamp)
             first = bisect_left(stamps, stamp) - before - 1
+            first = bisect_left(stamps, stamps[first]) if first > 0 else 0  # of those that share its stamp
             for key_pts, key_dts in sorted(keys, reverse=True) if first > 0 else ():
                 scout.seek(key_dts, stream=scouted)
                 landed = next(p for p in scout.demux(scouted) if p.size)
@@ -346,24 +348,27 @@ def _probe(source: Source) -> Source:
                 "nothing that can be decoded; convert a video to MP4, a picture to PNG")
             raise InputError(f"{source.name}: holds {what}")
         sound = sound_stream(container)
-        source.origin_seconds = start_seconds(stream, sound)
         source.has_sound = sound is not None
         rate = float(stream.average_rate or measured_rate(source.path) or stream.guessed_rate or FOLDER_FRAME_RATE)
         source.frame_rate = rate if 0 < rate < HIGHEST_FRAME_RATE else FOLDER_FRAME_RATE
-        source.duration_seconds = stated_end(container, stream, source.origin_seconds)
-        source.num_frames = plausible_frames(stream, source.path)
-        if source.num_frames is None:
-            source.num_frames = _count(source, stream.frames > 0)
         source.width, source.height = stream.codec_context.width, stream.codec_context.height
         source.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(1)
         if source.width and source.height:
             check_size(source.name, source.width, source.height)
+        source.origin_seconds = start_seconds(stream, sound)
         first = next(Decoding(container, stream, source.origin_seconds).frames(), None)
         if first is not None:
+            shown, _ = FrameTimes(container, stream, 1 / source.frame_rate).seconds(first)
+            if shown is not None:  # FFmpeg takes the first stamp of ASF for the start; frames before may have none
+                source.origin_seconds = min(source.origin_seconds, shown)
             source.width, source.height = first.width, first.height
             if is_across(display_matrix(first)):
                 source.width, source.height = first.height, first.width
                 source.sample_aspect_ratio = 1 / source.sample_aspect_ratio
+        source.duration_seconds = stated_end(container, stream, source.origin_seconds)
+        source.num_frames = plausible_frames(stream, source.path)
+        if source.num_frames is None:
+            source.num_frames = _count(source, stream.frames > 0)
     return source
 
 
@@ -379,20 +384,3 @@ def _count(source: Source, is_claimed: bool) -> int | None:
     if "://" not in source.path and expected * FEWEST_BYTES > max(os.path.getsize(source.path), FEWEST_BYTES):
         return None
     return expected
-
-
-def _stamps(decoding: Decoding, until: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """Time stamps of all frames up to a little beyond ``until``, in order; (pts, dts) of the keyframes among them."""
-    stamps, keys = [], []
-    for packet in decoding.packets():
-        if packet.size and not packet.is_discard:
-            if packet.pts is None or packet.dts is None or decoding.clock.has_jumped:
-                return [], []
-            stamps.append(packet.pts)
-            if packet.is_keyframe:
-                keys.append((packet.pts, packet.dts))
-            if packet.dts > until:
-                break
-    return sorted(stamps), keys
-
-
