@@ -6,8 +6,10 @@ import json
 import shutil
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from scipy.io import savemat
@@ -17,10 +19,13 @@ from diffsal.data.databases import DATASETS, gaze, stavis, synthetic
 from diffsal.data.matlab import read_matrix
 from diffsal.data.preparation.archives import extract
 from diffsal.data.preparation.samples import Recording, fixations
+from diffsal.runtime.graphs import _checked, read_graphs
+from diffsal.runtime.onnx import OnnxEngine
 from diffsal.scoring import jobs, results
 from diffsal.scoring.protocols import PROTOCOLS
+from diffsal.weights.catalogue import find
 from diffsal.weights.torch_files import read_checkpoint
-from tests.fuzz import attack
+from tests.fuzz import NUMBERS, attack
 
 
 def saved(save, *arguments, **options) -> bytes:
@@ -187,7 +192,53 @@ def test_what_weights_say_about_themselves(tmp_path, weights):
 
 
 def test_graphs(tmp_path):
-    from diffsal.runtime.graphs import read_graphs
-    from diffsal.weights.catalogue import find
-
     attack("graph (.onnx)", [find("compact", graphs=True).read_bytes()], tmp_path / "a.onnx", read_graphs)
+
+
+def test_graphs_that_are_run(tmp_path):
+    """Graphs that pass for whole: one or two numbers of an operator or a constant are others, or inputs changed places.
+
+    The case's bytes are the seed of what is changed.
+    """
+    graphs = read_graphs(find("compact", graphs=True))
+    models = {name: onnx.load_from_string(data) for name, data in graphs.parts.items()}
+    as_it_is = b"the graph as it is"
+    frame, change, noise = np.zeros((1, 224, 384, 3), np.uint8), np.zeros((1, 16, 56, 96)), np.zeros((1, 1, 224, 384))
+
+    def read(path):
+        data = path.read_bytes()
+        rng = np.random.default_rng(list(data))
+        part = str(rng.choice(list(models)))
+        model = onnx.ModelProto()
+        model.CopyFrom(models[part])
+        for _ in range(int(rng.integers(1, 3)) if data != as_it_is else 0):
+            change_graph(model.graph, rng)
+        _checked(memoryview(model.SerializeToString()), path, part)
+        engine = OnnxEngine(replace(graphs, path=path, parts={**graphs.parts, part: model.SerializeToString()}))
+        audio = engine.encode_sound(np.zeros((1, 1, 1, 96, 64), np.float32))
+        conditions = engine.encode_windows([[engine.encode_frames(frame)[0]] * 8], change.astype(np.float32), audio)
+        engine.denoise(noise.astype(np.float32), np.array([999]), conditions)
+
+    attack("graph that is run", [as_it_is], tmp_path / "a.onnx", read)
+
+
+def change_graph(graph: onnx.GraphProto, rng: np.random.Generator) -> None:
+    def one(things):
+        return things[int(rng.integers(len(things)))]
+
+    kind, number = int(rng.integers(4)), one((1, -1)) * (one(NUMBERS) >> 2)  # of 64 bits with a sign
+    attributes = [a for node in graph.node for a in node.attribute]
+    constants = [t for t in graph.initializer if t.data_type == onnx.TensorProto.INT64 and t.raw_data]
+    if kind == 0:
+        ints = one([a.ints for a in attributes if a.ints])
+        ints[int(rng.integers(len(ints)))] = number
+    elif kind == 1:
+        one([a for a in attributes if a.type == onnx.AttributeProto.INT]).i = number
+    elif kind == 2 and constants:
+        tensor = one(constants)
+        values = np.frombuffer(tensor.raw_data, np.int64).copy()
+        values[int(rng.integers(len(values)))] = number
+        tensor.raw_data = values.tobytes()
+    else:
+        inputs = one([node.input for node in graph.node if len(node.input) > 1])
+        inputs[0], inputs[1] = inputs[1], inputs[0]
