@@ -10,6 +10,7 @@ import pytest
 
 from diffsal.media.source import open_source
 from tests.media.test_ffmpeg_agrees import ffmpeg, frame_times, overlay
+from tests.media.test_pauses_and_fragments import edited
 
 pytestmark = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
 
@@ -19,7 +20,7 @@ def video(rate: str, seconds: float) -> tuple[str, ...]:
 
 
 def noise(seconds: float, rate: int = 48_000) -> tuple[str, ...]:
-    return "-f", "lavfi", "-i", f"anoisesrc=d={seconds}:r={rate}:a=0.3"
+    return "-f", "lavfi", "-i", f"anoisesrc=d={seconds}:r={rate}:a=0.4:c=pink"
 
 
 def test_pictures_that_are_shown_for_long_and_stored_in_another_order(tmp_path):
@@ -49,6 +50,16 @@ def test_a_nut_that_starts_late_is_whole(tmp_path):
     assert source.problems == [] and source.duration_seconds == pytest.approx(told[-1] - told[0], abs=0.05)
 
 
+def test_a_nut_whose_sound_starts_after_its_picture_has_ended_is_whole(tmp_path):
+    ffmpeg(tmp_path, *video("25", 1), "-itsoffset", "1.3", *noise(1), "-c:v", "mpeg4", "-bf", "3", "-c:a", "pcm_s16le",
+           "a.nut")
+    source = open_source(tmp_path / "a.nut")
+    told = frame_times(tmp_path / "a.nut")
+    seconds = [frame.seconds for frame in source.frames()]
+    assert seconds[: len(told)] == pytest.approx(np.array(told) - told[0], abs=1e-3) and source.problems == []
+    assert len(seconds) == 25
+
+
 @pytest.mark.parametrize("sound_seconds", [1, 1.5, 3])
 def test_joined_recordings_whose_sound_is_longer_are_whole(tmp_path, sound_seconds):
     ffmpeg(tmp_path, *video("25", 1), *noise(sound_seconds), "-c:v", "mpeg2video", "-c:a", "mp2", "a.ts")
@@ -73,8 +84,43 @@ def test_a_matroska_of_unknown_length_whose_other_sound_is_longest_is_whole(tmp_
     path = tmp_path / "a.mkv"
     ffmpeg(tmp_path, *video("5", 2), *noise(3), *noise(1), "-map", "0", "-map", "1", "-map", "2", "-c:v", "mjpeg",
            "-pix_fmt", "yuvj420p", "-c:a", "aac", "-disposition:a:0", "0", "-disposition:a:1", "default", "b.mkv")
-    with path.open("wb") as file:  # into a pipe: no stream says how long it lasts
-        subprocess.run(["ffmpeg", "-v", "error", "-i", "b.mkv", "-map", "0", "-c", "copy", "-f", "matroska", "-"],
-                       cwd=tmp_path, stdout=file, check=True)
+    path.write_bytes(piped(tmp_path, "b.mkv"))
     source = open_source(path)
     assert len(list(source.frames())) == len(frame_times(path)) == 10 and source.problems == []
+
+
+def piped(folder, name: str) -> bytes:
+    """As Matroska, in which no stream says how long it lasts."""
+    return subprocess.run(["ffmpeg", "-v", "error", "-i", name, "-map", "0", "-c", "copy", "-f", "matroska", "-"],
+                          cwd=folder, capture_output=True, check=True).stdout
+
+
+def test_joined_matroska_of_unknown_length_is_whole(tmp_path):
+    ffmpeg(tmp_path, *video("25", 1), *noise(1), "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-c:a", "aac", "a.mkv")
+    path = tmp_path / "b.mkv"
+    path.write_bytes(2 * piped(tmp_path, "a.mkv"))
+    source = open_source(path)
+    seconds = [frame.seconds for frame in source.frames()]
+    assert len(seconds) == len(frame_times(path)) == 50 and source.problems == []
+    assert np.delete(np.diff(seconds), 24) == pytest.approx(0.04, abs=1.1e-3)
+
+
+@pytest.mark.parametrize(("vide", "soun"), [
+    ([(300, -1), (1500, 1024)], [(2000, 1024)]),  # FFmpeg takes 2.1 s for its end
+    ([(2000, 1024)], [(400, -1), (1000, 24_000)]),  # half a second is hidden, and comes late
+])
+def test_edits_that_begin_late_in_the_middle_of_a_track(tmp_path, vide, soun):
+    path = tmp_path / "a.mp4"
+    ffmpeg(tmp_path, *video("25", 2), *noise(2), "-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "12", "-bf", "2",
+           "-c:a", "aac", "-b:a", "192k", path.name)
+    edited(path, {"vide": vide, "soun": soun})
+    source = open_source(path)
+    assert [frame.seconds for frame in source.frames()] == pytest.approx(frame_times(path), abs=1e-3)
+    assert source.problems == []
+    target, _ = overlay(path)
+    heard = []
+    for file in (path, target):
+        ffmpeg(tmp_path, "-i", file.name, "-af", "aresample=48000:async=1:min_hard_comp=0.005:first_pts=0", "-ac", "1",
+               "-f", "f32le", f"{file.name}.raw")
+        heard.append(np.fromfile(tmp_path / f"{file.name}.raw", np.float32)[:66_000])
+    assert np.corrcoef(*heard)[0, 1] > 0.9

@@ -22,6 +22,7 @@ from diffsal.media.counts import FLV_META, ebml_element, flv_number
 FEWEST_BYTES = 12  # of a frame in any container, its entry in the index included
 READING_ERRORS = (av.FFmpegError, ValueError, OverflowError, InputError)
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
+MATROSKA_NEXT = "0x18538067"  # in the log: another recording of unknown length that was joined to the first
 LARGEST_START = 256  # bytes before the first frame of a group or packet, at most
 AVI_UNKNOWN_FRAMES = 0x40000000  # what FFmpeg writes into a pipe
 MATROSKA_AFTER = tuple(map(bytes.fromhex, ("1c53bb6b", "1254c367", "114d9b74", "1941a469", "1043a770")))
@@ -136,18 +137,21 @@ def stated_end(container: Any, stream: Any, origin_seconds: float) -> float | No
         return float(stream.frames / stream.average_rate)  # counted in the header; the duration is what is left
     if container.format.name == "asf" and "://" not in container.name and read_size(container.name).stated is None:
         return None  # it was sent while it was made: FFmpeg guesses
+    if container.format.name == "nut":  # what FFmpeg calls its duration is the last stamp; of streams it has none
+        return container.duration / av.time_base - origin_seconds if container.duration else None
     if stream.duration is not None and stream.time_base:
         is_from_0 = container.format.name == "asf" or (  # as their durations count
             "mp4" in container.format.name and bool(fragment_numbers(container.name)))
+        # FFmpeg counts an empty edit in front, too, where the edit list is shorter than its track
+        is_cut = "mp4" in container.format.name and any(entry.is_discard for entry in stream.index_entries)
+        last = max((entry.timestamp for entry in stream.index_entries if not entry.is_discard), default=0)
+        is_from_0 = is_from_0 or (is_cut and last < stream.duration)
         start = 0 if is_from_0 else stream.start_time or 0
         return float((start + stream.duration) * stream.time_base) - origin_seconds
     tag = re.match(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
     if tag:
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - origin_seconds
-    if not container.duration or container.duration <= 0:
-        return None
-    start = origin_seconds if container.format.name == "nut" else 0.0  # where it is no duration, but the last stamp
-    return container.duration / av.time_base - start
+    return container.duration / av.time_base if container.duration and container.duration > 0 else None
 
 
 @dataclass(frozen=True)
@@ -255,7 +259,7 @@ def read_again(path: str, are_decoded: bool = False) -> tuple[str | None, int]:
         finally:
             av.logging.set_level(level)
             av.logging.set_skip_repeated(is_skipping)
-    complaint = next((message for _, logger, message in lines if logger == name), None)
+    complaint = next((line for _, logger, line in lines if logger == name and MATROSKA_NEXT not in line), None)
     if complaint is not None:
         return f"damaged in the middle ({''.join(filter(str.isprintable, ' '.join(complaint.split())))})", gap
     num_lost = start - _first_data(path, name, start) if end else 0

@@ -19,6 +19,7 @@ RATE, LAYOUT = 48_000, "stereo"
 COPIED_CODECS = frozenset({"aac", "mp3", "mp3float"})  # what an MP4 in a browser plays as it is
 MATROSKA = "matroska,webm"
 COPIED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", MATROSKA)  # one clock, one set-up from start to end
+LONGEST_PRIMING = 0.12  # seconds that a coder needs before the first sample
 LOWEST_MP3_RATE = 16_000  # of MP3 in MP4
 LONGEST_SILENCE = 60 * RATE  # samples that are encoded; a longer hole is left to the time stamps
 
@@ -42,11 +43,17 @@ class OverlaySound:
         codec, mp3 = stream.codec_context, stream.codec_context.name.startswith("mp3")
         if codec.name not in COPIED_CODECS or self.input.format.name not in COPIED_CONTAINERS:
             return False
-        if is_edited(stream):
+        if is_edited(stream) or self._hides_more(stream):
             return False
         if path.suffix.lower() == ".mkv":  # it has no word for the packets before time 0 that an MP4's edit list hides
             return self.input.format.name == MATROSKA and (mp3 or bool(codec.extradata))
         return codec.rate >= LOWEST_MP3_RATE if mp3 else bool(codec.extradata)
+
+    def _hides_more(self, stream: Any) -> bool:
+        """Whether an edit list leaves out sound for which the overlay has no place before its time 0."""
+        start, zero = (stream.start_time or 0) * stream.time_base, self.source.origin_seconds
+        first = min((entry.timestamp for entry in stream.index_entries), default=0) * stream.time_base
+        return start - max(first, zero) > LONGEST_PRIMING
 
     def write_until(self, seconds: float) -> None:
         """Write what begins up to ``seconds`` on the overlay's clock."""
