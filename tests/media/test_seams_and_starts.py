@@ -230,7 +230,7 @@ def test_packets_of_a_transport_stream_that_do_not_follow_each_other_are_told(tm
         assert any("packets do not follow each other" in line or "cut short" in line for line in source.problems)
 
 
-def test_a_last_frame_whose_names_are_both_damaged_is_told(tmp_path):
+def test_a_frame_whose_names_are_both_damaged_is_told(tmp_path):
     """The chunk of a WebP and what it begins with; a chunk of somebody's own may stand at the end."""
     from PIL import Image
 
@@ -241,8 +241,9 @@ def test_a_last_frame_whose_names_are_both_damaged_is_told(tmp_path):
     path.write_bytes(data[:4] + (size + 12).to_bytes(4, "little") + data[8:] + b"OURS\4\0\0\0abcd")
     source = open_source(path)
     assert len(list(source.frames())) == 6 and source.problems == []
-    place = data.rindex(b"ANMF")
-    for broken in (b"1NMF" + data[place + 4 : place + 24] + bytes(4), bytes(28)):
+    places = [at for at in range(len(data)) if data[at : at + 4] == b"ANMF"]
+    last = b"1NMF" + data[places[-1] + 4 : places[-1] + 24] + bytes(4)
+    for place, broken in ((places[-1], last), (places[-1], bytes(28)), (places[2], bytes(28))):
         path.write_bytes(data[:place] + broken + data[place + 28 :])
         source = open_source(path)
         assert len(list(source.frames())) == 5 and len(source.problems) == 1

@@ -186,20 +186,19 @@ def _has_stamp(data: mmap.mmap, place: int) -> bool:
 
 def webp_frames(path: Path) -> int:
     """How many frames an animated WebP holds: those that say so, and those of which only the head is damaged."""
-    data, place, frames, is_strange = path.read_bytes(), 12, 0, False
+    data, place, frames, is_strange, is_nameless = path.read_bytes(), 12, 0, False, False
     end = 8 + int.from_bytes(data[4:8], "little")
     while place + 8 <= len(data):
         kind, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
         if kind == b"ANMF":
-            frames, is_strange = frames + 1 + is_strange, False
+            frames, is_strange, is_nameless = frames + 1 + is_strange, False, False
         elif data[place + 24 : place + 28] in WEBP_PICTURES or sum(map(operator.eq, kind, b"ANMF")) == 3:
             frames += 1
-        elif place < end and not kind.decode("latin1").isprintable():
-            return frames + 1
         else:  # what nobody knows may stand only after the last
             is_strange |= kind not in WEBP_CHUNKS
+            is_nameless |= place < end and not kind.decode("latin1").isprintable()
         place += 8 + size + size % 2
-    return frames
+    return frames + is_nameless
 
 
 def avif_frames(path: Path) -> int:
