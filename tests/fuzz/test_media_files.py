@@ -50,7 +50,12 @@ def num_left_out(path: Path) -> int:
         return sum(packet.is_discard for packet in container.demux(picture_stream(container)))
 
 
-def read_video(path: Path, expected: int) -> None:
+def ends_between_packets(path: Path, whole: int) -> bool:
+    """Whether a file of ``whole`` bytes was cut so that a whole MPEG-TS is left: nothing in it tells what followed."""
+    return path.suffix == ".ts" and path.stat().st_size < whole and path.stat().st_size % 188 == 0
+
+
+def read_video(path: Path, expected: int, whole: int) -> None:
     source = open_source(path)
     frames = list(source.frames())
     seconds = [f.seconds for f in frames]
@@ -58,6 +63,8 @@ def read_video(path: Path, expected: int) -> None:
     assert len(frames) <= 10 * expected, f"{len(frames)} frames out of a file of {expected}"
     source.sound()
     assert all(p.isprintable() and p.startswith(str(path)) for p in source.problems), source.problems
+    if ends_between_packets(path, whole):
+        return
     if not source.problems and len(frames) + num_left_out(path) < expected:
         raise Silent(f"{len(frames)} of {expected} frames")
 
@@ -68,7 +75,7 @@ def test_videos(tmp_path, kind):
     data = seed(path, kind)
     expected = len(list(open_source(path).frames()))
     assert expected >= NUM_FRAMES - 1
-    silent = attack(f"video .{kind}", [data], path, lambda p: read_video(p, expected))
+    silent = attack(f"video .{kind}", [data], path, lambda p: read_video(p, expected, len(data)))
     assert not silent, f"cases {silent} of seed {SEED} lost frames without a word, kept in {tmp_path}"
 
 
@@ -77,7 +84,8 @@ def test_animations(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     shots = [Image.fromarray(np.full((48, 64, 3), 40 * i, np.uint8)) for i in range(6)]
     shots[0].save(path, save_all=True, append_images=shots[1:], duration=40)
-    silent = attack(f"animation .{suffix}", [path.read_bytes()], path, lambda p: read_video(p, 6))
+    data = path.read_bytes()
+    silent = attack(f"animation .{suffix}", [data], path, lambda p: read_video(p, 6, len(data)))
     assert not silent, f"cases {silent} of seed {SEED} lost frames without a word, kept in {tmp_path}"
 
 

@@ -338,3 +338,15 @@ def test_a_source_knows_when_nothing_can_be_decoded(tmp_path):
     source = Source("x", pictures=[tmp_path / "0.png", tmp_path / "1.png"])
     with pytest.raises(InputError, match="no frame could be decoded"):
         list(source.frames())
+
+
+@pytest.mark.parametrize(("codec", "threads"), [("ffv1", "SLICE"), ("libx264", "AUTO")])
+def test_frames_of_ffv1_are_decoded_one_at_a_time(tmp_path, monkeypatch, codec, threads):
+    """Several damaged ones at once make FFmpeg 8.1 write past its memory."""
+    from diffsal.media import source
+
+    seen, decoding = [], source.Decoding
+    monkeypatch.setattr(source, "Decoding", lambda container, stream, *more: (
+        seen.append(stream.thread_type.name), decoding(container, stream, *more))[1])
+    path = write_movie(tmp_path / "a.mkv", num_frames=3, codec=codec)
+    assert len(list(open_source(path).frames())) == 3 and seen[-1] == threads

@@ -53,6 +53,7 @@ SHORTEST_FRAME_SECONDS = 1e-3
 HIGHEST_FRAME_RATE = 1000.0  # a header that says more says nothing
 LARGE_PIXELS = 2560 * 1440  # a picture of 4K takes 12 MB as it is decoded, 25 MB as RGB
 LARGE_THREADS = 2  # that decode large pictures; each holds one more, and there would be one per core
+SLICED_CODECS = ("ffv1",)  # damaged frames of which make FFmpeg 8.1 write past its memory, several at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +203,7 @@ class Source:
         assert self.path is not None
         with open_media(self.name, self.path) as container, one_line(self.name):
             stream, sound = picture_stream(container), sound_stream(container)
-            stream.thread_type = "AUTO"
+            stream.thread_type = "SLICE" if stream.codec_context.name in SLICED_CODECS else "AUTO"
             if self.is_large:
                 stream.thread_count = LARGE_THREADS
             index, first_pts = self._jump(container, stream, start, before)
