@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from diffsal.errors import InputError
@@ -63,36 +62,26 @@ def trailing_number(stem: str) -> int | None:
     return int(digits) if digits and len(digits) < 19 else None
 
 
-def numbered_names(folder: Path, suffixes: tuple[str, ...]) -> dict[int, str]:
+def numbered_names(folder: Path, suffixes: tuple[str, ...], are_maps: bool = False) -> dict[int, str]:
     """Names with one of ``suffixes`` by the number at the end of their stems; empty where there is none.
 
-    By name only: a database has a million of them, and paths take time and room.
+    Of several with one number the first; with ``are_maps`` that is an :class:`InputError`: overlays lie beside them,
+    say. By name only: a database has a million of them, and paths take time and room.
     """
     found: dict[int, str] = {}
-    for number, name in _numbers(folder, suffixes):
-        found.setdefault(number, name)
-    return found
-
-
-def check_numbers(folder: Path, suffixes: tuple[str, ...]) -> None:
-    """:class:`InputError` where two files have one number: maps that lie beside overlays, say."""
-    found: dict[int, str] = {}
-    for number, name in _numbers(folder, suffixes):
-        if found.setdefault(number, name) != name:
-            raise InputError(f"{folder}: {found[number]} and {name} have one number; leave only the maps there")
-
-
-def _numbers(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     for name in list_names(folder):
         stem, dot, ending = name.rpartition(".")
         number = trailing_number(stem)
         if number is not None and dot + ending.lower() in suffixes:
-            yield number, name
+            first = found.setdefault(number, name)
+            if are_maps and first != name:
+                raise InputError(f"{folder}: {first} and {name} have one number; leave only the maps there")
+    return found
 
 
-def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
+def numbered_files(folder: Path, suffixes: tuple[str, ...], are_maps: bool = False) -> dict[int, Path]:
     """:func:`numbered_names` as paths."""
-    return {number: folder / name for number, name in numbered_names(folder, suffixes).items()}
+    return {number: folder / name for number, name in numbered_names(folder, suffixes, are_maps).items()}
 
 
 def _ends(name: str, suffixes: tuple[str, ...]) -> bool:

@@ -16,7 +16,7 @@ from diffsal.data.databases.gaze import GazeClip, read_clip
 from diffsal.data.map_files import MapFiles, read_fixations
 from diffsal.data.truth import count_fixations, draw_map, inside, to_pixels
 from diffsal.errors import InputError
-from diffsal.folders import check_numbers, numbered_files, trailing_number
+from diffsal.folders import numbered_files, trailing_number
 from diffsal.media import pictures
 from diffsal.media.pictures import PICTURE_SUFFIXES
 from diffsal.media.source import Frame, Source
@@ -41,8 +41,7 @@ class Maps:
         """Raises :class:`InputError` for a folder that is missing or holds no numbered pictures."""
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; give the maps of {name} as {name}=FOLDER")
-        found = numbered_files(folder, PICTURE_SUFFIXES)
-        check_numbers(folder, PICTURE_SUFFIXES)
+        found = numbered_files(folder, PICTURE_SUFFIXES, are_maps=True)
         if not found:
             raise InputError(f"{folder}: holds no numbered maps; expected NNNNNN.png, NNNNNN the frame counted from 0")
         return cls(name, by_frame(found, source))

@@ -181,13 +181,17 @@ def _is_ps_gapless(data: mmap.mmap) -> bool:
         start, kind = struct.unpack_from(">HxB", data, place)
         if start or data[place + 2] != 1 or kind < PS_END:
             return False
-        if kind == PS_END:
-            place += 4
-        elif kind == PS_PACK:
-            place += 14 + (data[place + 13] & 7) if data[place + 4] >> 6 == 1 else 12
-        else:
-            place += 6 + struct.unpack_from(">H", data, place + 4)[0]
+        place = ps_end(data, place, kind)
     return place == len(data)
+
+
+def ps_end(data: mmap.mmap, place: int, kind: int) -> int:
+    """Where the part of an MPEG-PS that begins at ``place`` ends, by its kind and the length that it states."""
+    if kind == PS_END:
+        return place + 4
+    if kind == PS_PACK:
+        return place + (14 + (data[place + 13] & 7) if data[place + 4] >> 6 == 1 else 12)
+    return place + 6 + struct.unpack_from(">H", data, place + 4)[0]
 
 
 def is_asf_gapless(data: mmap.mmap) -> bool:

@@ -53,10 +53,11 @@ def open_media(name: str, path: str) -> Any:
 def _without_padding(path: str) -> str:
     """The name by which FFmpeg reads a local file: MPEG-TS and FLV without zeros at their end, where it gives up early
     or takes them for damage."""
-    zeros = padding(path)
-    if zeros > LEFT_PADDING and begins_as(path) == "mpegts":
+    kind = begins_as(path)
+    zeros = padding(path) if kind else 0  # the ends of others are not read
+    if kind == "mpegts" and zeros > LEFT_PADDING:
         zeros -= LEFT_PADDING
-    elif zeros < LEAST_PADDING or begins_as(path) != "flv":
+    elif kind != "flv" or zeros < LEAST_PADDING:
         return path
     return f"subfile,,start,0,end,{os.path.getsize(path) - zeros},,:{path}"
 

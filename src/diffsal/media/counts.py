@@ -8,7 +8,7 @@ import re
 import struct
 from pathlib import Path
 
-from diffsal.media.chains import PS_END, PS_PACK, is_asf_gapless, ts_packets, ts_units, walked, zeros_at_end
+from diffsal.media.chains import PS_END, is_asf_gapless, ps_end, ts_packets, ts_units, walked, zeros_at_end
 
 AVI_CHUNK = re.compile(rb"\d\d(dc|db|wb|pc|tx|sb|iv|__)|ix\d\d|JUNK")  # among the packets
 FLV_HEADER, FLV_TAG, FLV_META = 13, 11, 1 << 14  # bytes; with the length before the first tag; of its first message
@@ -21,9 +21,9 @@ MATROSKA_PARTS = tuple(map(bytes.fromhex, (  # all others in a segment, a cluste
     "5854", "a7", "ab", "af", "75a1", "9b", "fa", "fb", "fd", "a4", "75a2", "8e", "c8", "a2")))
 FEW = 10  # one of so many
 TS_BLOCK = 1 << 16  # packets at a time, 12 MB
-MPEG_PICTURE = re.compile(rb"\0\0\x01\0(?:.{4,5}\0\0\x01\xb5[\x80-\x8f].(.))?", re.DOTALL)  # and of which fields
-MPEG_ROWS = re.compile(rb"\0\0\x01([\0-\x04])")  # where a picture and its first rows begin
-MPEG_HEIGHT = re.compile(rb"\0\0\x01\xb3.(..)", re.DOTALL)  # its last 12 bits
+MPEG_STARTS = re.compile(rb"\0\0\x01([\0-\x04\xb3])")  # where a picture, its first rows and a sequence begin
+MPEG_SEQUENCE = 0xB3
+MPEG_FIELDS = re.compile(rb".{4,5}\0\0\x01\xb5[\x80-\x8f].(.)", re.DOTALL)  # in the head of a picture: of which it is
 TALL = 2800  # pixels above which the rows of MPEG-2 are numbered anew
 WEBP_CHUNKS = (b"VP8X", b"ANIM", b"ICCP", b"EXIF", b"XMP ", b"VP8 ", b"VP8L", b"ALPH")
 WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ALPH")  # what a frame begins with, after where it is and for how long
@@ -151,27 +151,28 @@ def _ps_pictures(data: mmap.mmap, stream: int) -> int:
     A picture may be made of two fields; one field alone is a picture that is damaged. A row after a lower one is of
     a picture that has lost its beginning.
     """
-    place, stamps, pictures, fields, row = 0, 0, 0, 0, 0
-    head = MPEG_HEIGHT.search(data)
-    is_tall = head is not None and int.from_bytes(head[1], "big") & 0xFFF > TALL
+    place, stamps, pictures, fields, row, is_tall = 0, 0, 0, 0, 0, False
     while place >= 0 and place + 16 < len(data):
         start, mark, kind = struct.unpack_from(">HBB", data, place)
         if start or mark != 1 or kind < PS_END:
             place = data.find(b"\0\0\1\xba", place + 1)
-        elif kind == PS_END:
-            place += 4
-        elif kind == PS_PACK:
-            place += 14 + (data[place + 13] & 7) if data[place + 4] >> 6 == 1 else 12
-        else:
-            begin, place = place + 6, place + 6 + struct.unpack_from(">H", data, place + 4)[0]
-            if kind == stream & 0xFF:
-                stamps += _has_stamp(data, begin)
-                for found in MPEG_PICTURE.finditer(data, begin, place):
-                    is_field = found[1] is not None and found[1][0] & 3 in (1, 2)
-                    pictures, fields = pictures + (not is_field), fields + is_field
-                for found in MPEG_ROWS.finditer(data, begin, place):
-                    before, row = row, found[1][0]
-                    pictures += 0 < row < before and not is_tall
+            continue
+        begin, place = place + 6, ps_end(data, place, kind)
+        if kind != stream & 0xFF:
+            continue
+        stamps += _has_stamp(data, begin)
+        for found in MPEG_STARTS.finditer(data, begin, place):
+            code, at = found[1][0], found.end()
+            if code == MPEG_SEQUENCE:  # its height are the last 12 of 24 bits
+                is_tall = int.from_bytes(data[at + 1 : at + 3], "big") & 0xFFF > TALL
+                continue
+            if code == 0:
+                head = MPEG_FIELDS.match(data, at, place)
+                is_field = head is not None and head[1][0] & 3 in (1, 2)
+                pictures, fields = pictures + (not is_field), fields + is_field
+            elif code < row and not is_tall:
+                pictures += 1
+            row = code
     return max(pictures + (fields + 1) // 2, stamps) if fields <= 1 else pictures + fields // 2
 
 

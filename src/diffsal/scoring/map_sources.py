@@ -16,7 +16,7 @@ from diffsal.config import Spacing
 from diffsal.data.clip import Clip
 from diffsal.data.databases import record_of
 from diffsal.errors import InputError
-from diffsal.folders import check_numbers, find_file, list_folders, list_names, numbered_files
+from diffsal.folders import find_file, list_folders, list_names, numbered_files
 from diffsal.media.pictures import PICTURE_SUFFIXES, read_map, write_picture
 from diffsal.media.shifted_sound import ShiftedSound
 from diffsal.media.source import Source
@@ -53,9 +53,7 @@ class MapFolder:
 
         Raises :class:`InputError` where two files have one number.
         """
-        found = self._found(clip)
-        if not is_single_file(clip):
-            check_numbers(self._place(clip), PICTURE_SUFFIXES)
+        found = self._found(clip, are_maps=True)
         size = None
         for index in wanted:
             try:
@@ -79,8 +77,8 @@ class MapFolder:
         """Changes where the maps do."""
         return [str(self.root), self.network_size, [state_of(self._found(c).values()) for c in clips]]
 
-    def _found(self, clip: Clip) -> dict[int, Path]:
-        return self._picture(clip) if is_single_file(clip) else self._video(clip)
+    def _found(self, clip: Clip, are_maps: bool = False) -> dict[int, Path]:
+        return self._picture(clip) if is_single_file(clip) else self._video(clip, are_maps)
 
     def _place(self, clip: Clip) -> Path:
         return self.root if is_single_file(clip) else self.folder(clip) or self.root / clip.name
@@ -106,9 +104,9 @@ class MapFolder:
             folder = _numbered_folders(self.root).get(int(clip.name))
         return folder
 
-    def _video(self, clip: Clip) -> dict[int, Path]:
+    def _video(self, clip: Clip, are_maps: bool) -> dict[int, Path]:
         folder = self.folder(clip)
-        files = numbered_files(folder, PICTURE_SUFFIXES) if folder else {}
+        files = numbered_files(folder, PICTURE_SUFFIXES, are_maps) if folder else {}
         if 0 in files or all(re.fullmatch(r"\d{6}", p.stem) for p in files.values()):
             return files
         return {i: files[n] for i in range(clip.num_frames) if (n := clip.number(i)) in files}
